@@ -1,0 +1,5 @@
+"""Pages that show what a study found; reads results only."""
+
+from quire.report.results import StudyResults
+
+__all__ = ["StudyResults"]
