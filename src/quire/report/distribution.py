@@ -1,0 +1,60 @@
+"""The plot of a tensor: the density of its elements above the values that its format has."""
+
+import numpy as np
+
+from quire.report.figures import Figure, layout
+from quire.report.results import TensorRecord
+
+BINS = 96
+
+
+def distribution(tensor: TensorRecord) -> Figure:
+    """The density of a tensor's elements (logarithmic) above the values that its format has."""
+    values = np.asarray(tensor.values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    density, edges = np.histogram(values, bins=BINS, density=True)
+    seen = density > 0
+    unit = f" ({tensor.unit})" if tensor.unit else ""
+    plot = layout(f"{tensor.site}{unit}", "density")
+    plot["xaxis"].update(anchor="y2")
+    plot["yaxis"].update(type="log", domain=[0.15, 1], exponentformat="power", dtick=1)
+    plot["yaxis2"] = {"domain": [0, 0.1], "visible": False, "range": [-1, 1], "fixedrange": True}
+    plot["bargap"] = 0.04
+    plot["annotations"] = [
+        {
+            "text": f"{len(tensor.grid)} values of {tensor.format}",
+            "x": 1,
+            "xref": "paper",
+            "xanchor": "right",
+            "y": 0.11,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "showarrow": False,
+            "font": {"color": "@uniform", "size": 12},
+        }
+    ]
+    histogram = {
+        "type": "bar",
+        "name": tensor.site,
+        "x": ((edges[:-1] + edges[1:]) / 2)[seen].tolist(),
+        "y": density[seen].tolist(),
+        "width": float(edges[1] - edges[0]),
+        "marker": {"color": "@front", "line": {"width": 0}},
+        "hovertemplate": "%{x:.4g}: density %{y:.3g}<extra></extra>",
+    }
+    ticks = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": f"values of {tensor.format}",
+        "x": list(tensor.grid),
+        "y": [0] * len(tensor.grid),
+        "yaxis": "y2",
+        "marker": {
+            "symbol": "line-ns-open",
+            "size": 16,
+            "color": "@uniform",
+            "line": {"width": 1.6},
+        },
+        "hovertemplate": "%{x:.6g}<extra></extra>",
+    }
+    return {"data": [histogram, ticks], "layout": plot}

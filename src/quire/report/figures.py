@@ -1,0 +1,94 @@
+"""What the plots of a page share: titles, scales and the look of a Plotly figure.
+
+A figure is a plain dict. Its colours are tokens ("@ink") that the page resolves, so that one figure
+serves the light and the dark theme: `page.css` gives each token its value.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quire.report.results import StudyResults, TrialRecord
+
+TITLES: Mapping[str, str] = {
+    "bits": "average bits per value",
+    "weight_bits": "average bits per weight",
+    "activation_bits": "average bits per activation",
+    "memory": "memory (bytes)",
+    "macs": "multiply-accumulates",
+    "bitops": "bit operations (MACs × weight bits × activation bits)",
+}
+LOG_RATIO = 8  # an axis whose largest value is this many times its smallest is logarithmic
+
+Figure = dict[str, Any]
+
+
+def axes(results: StudyResults) -> tuple[str, str]:
+    """The metrics drawn across and upwards: the second objective (bits if there is one only)."""
+    names = list(results.objectives)
+    return (names[1] if len(names) > 1 else "bits"), names[0]
+
+
+def title(results: StudyResults, metric: str) -> str:
+    """The axis title of a metric: its words, its unit, and which way is better."""
+    words = TITLES.get(metric, metric.replace("_", " "))
+    better = {"min": " · lower is better", "max": " · higher is better"}
+    return words + better.get(results.objectives.get(metric, ""), "")
+
+
+def complete(results: StudyResults) -> list[TrialRecord]:
+    """The trials that ran and have both metrics of the front's plot."""
+    across, up = axes(results)
+    return [t for t in results.trials if t.state == "complete" and {across, up} <= t.metrics.keys()]
+
+
+def layout(across: str, up: str) -> Figure:
+    axis = {
+        "gridcolor": "@grid",
+        "linecolor": "@rule",
+        "tickcolor": "@rule",
+        "ticks": "outside",
+        "ticklen": 4,
+        "zeroline": False,
+        "automargin": True,
+    }
+    return {
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "@ink"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 64, "r": 16, "t": 12, "b": 52},
+        "xaxis": {**axis, "title": {"text": across, "standoff": 12}, "showline": True},
+        "yaxis": {**axis, "title": {"text": up, "standoff": 10}},
+        "hoverlabel": {
+            "bgcolor": "@panel",
+            "bordercolor": "@rule",
+            "font": {"color": "@ink", "size": 13},
+        },
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "showlegend": False,
+        "hovermode": "closest",
+    }
+
+
+def scale(values: Sequence[float]) -> str:
+    """Logarithmic where the values are positive and span much, else linear."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    return "log" if low > 0 and high > LOG_RATIO * low else "linear"
+
+
+def points(
+    results: StudyResults, trials: Sequence[TrialRecord], name: str, marker: Figure
+) -> Figure:
+    across, up = axes(results)
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [t.metrics[across] for t in trials],
+        "y": [t.metrics[up] for t in trials],
+        "customdata": [t.number for t in trials],
+        "text": [t.label or f"trial {t.number}" for t in trials],
+        "marker": marker,
+        "hovertemplate": (
+            f"<b>%{{text}}</b><br>{up} %{{y:.4g}}<br>{across} %{{x:.4g}}<extra></extra>"
+        ),
+    }

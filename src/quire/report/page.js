@@ -1,0 +1,220 @@
+"use strict";
+const study = JSON.parse(document.getElementById("results").textContent);
+const element = (id) => document.getElementById(id);
+const trials = new Map(study.trials.map((trial) => [trial.number, trial]));
+const options = { displaylogo: false, responsive: true, displayModeBar: "hover",
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] };
+let selected = study.chosen;
+
+const token = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+const number = (value) => value.toLocaleString("en", { maximumSignificantDigits: 4 });
+const nameOf = (trial) => trial.label || "trial " + trial.number;
+
+/** A figure with its colour tokens ("@ink") resolved for the theme in use. */
+function themed(part) {
+  if (typeof part === "string") return part.startsWith("@") ? token(part.slice(1)) : part;
+  if (Array.isArray(part)) return part.map(themed);
+  if (part === null || typeof part !== "object") return part;
+  return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, themed(value)]));
+}
+
+function draw(id, figure) {
+  const { data, layout } = themed(figure);
+  return Plotly.react(id, data, layout, options);
+}
+
+function add(parent, tag, text, attributes = {}) {
+  const child = document.createElement(tag);
+  child.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) child.setAttribute(key, value);
+  parent.append(child);
+  return child;
+}
+
+/** The colour of a format: between --few and --many by its place among the formats in use. */
+function shade(index) {
+  const parts = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  const share = study.formats.length > 1 ? index / (study.formats.length - 1) : 1;
+  const [few, many] = [parts(token("few")), parts(token("many"))];
+  return "rgb(" + few.map((low, i) => Math.round(low + share * (many[i] - low))).join(",") + ")";
+}
+
+function planOf(trial) {
+  const entries = study.sites.map((site, i) => [site.name, trial.plan[i]]);
+  return Object.fromEntries(entries.filter(([, f]) => f >= 0).map(([name, f]) => [name, study.formats[f].name]));
+}
+
+function drawFront() {
+  const figure = structuredClone(study.plots.front);
+  const ring = figure.data[figure.data.length - 1];
+  const metrics = trials.get(selected).metrics;
+  Object.assign(ring, { x: [metrics[study.across]], y: [metrics[study.up]] });
+  draw("front", figure);
+}
+
+/** One row a site, one column a format that the plan uses; the cell that holds has its shade. */
+function drawMap(trial) {
+  const used = study.formats.map((_, f) => f).filter((f) => trial.plan.includes(f));
+  const rows = study.sites.map((site, i) => [site, trial.plan[i]]).filter(([, f]) => f >= 0).reverse();
+  const names = rows.map(([site]) => site.name);
+  const columns = used.map((f) => study.formats[f].name + "<br>" + number(study.formats[f].bits) + " bits");
+  const z = rows.map(([, f]) => used.map((column) => (column === f ? used.indexOf(f) + 1 : 0)));
+  const text = rows.map(([site, f]) => used.map((column) => column !== f ? "" :
+    `<b>${site.name}</b><br>${study.formats[f].name}, ${number(study.formats[f].bits)} bits per value<br>` +
+    `${site.role} ${site.shape.join(" × ")}: ${site.elements.toLocaleString("en")} values`));
+  const steps = ["@grid", ...used.map(shade)];
+  const colorscale = steps.flatMap((colour, i) => [[i / steps.length, colour], [(i + 1) / steps.length, colour]]);
+  const axis = { showgrid: false, zeroline: false, automargin: true, ticks: "", fixedrange: true };
+  element("map").style.height = 70 + 19 * rows.length + "px";
+  draw("map", {
+    data: [{ type: "heatmap", x: columns, y: names, z, text, colorscale, zmin: -0.5, zmax: used.length + 0.5,
+      showscale: false, xgap: 3, ygap: 2, hoverinfo: "text", hoverongaps: false }],
+    layout: { ...study.plots.front.layout, shapes: [], showlegend: false,
+      margin: { l: 10, r: 10, t: 52, b: 10 },
+      xaxis: { ...axis, side: "top", type: "category", tickangle: 0 },
+      yaxis: { ...axis, type: "category", tickmode: "linear", dtick: 1,
+        tickfont: { family: "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace", size: 12 } } },
+  });
+}
+
+function showShares(trial) {
+  const elements = study.formats.map(() => 0);
+  study.sites.forEach((site, i) => { if (trial.plan[i] >= 0) elements[trial.plan[i]] += site.elements || 1; });
+  const bar = element("plan-shares");
+  bar.replaceChildren();
+  elements.forEach((count, f) => {
+    if (count === 0) return;
+    const share = add(bar, "div", "", { title: study.formats[f].name });
+    share.style.cssText = `flex:${count};background:${shade(f)}`;
+  });
+}
+
+function showPlan() {
+  const trial = trials.get(selected);
+  element("plan-title").textContent = nameOf(trial) + (selected === study.chosen ? " (chosen)" : "");
+  element("map-title").textContent = nameOf(trial);
+  element("pick").value = String(selected);
+  element("plan-metrics").replaceChildren();
+  for (const [metric, value] of Object.entries(trial.metrics)) {
+    const pair = add(element("plan-metrics"), "div", "");
+    add(pair, "dt", metric.replaceAll("_", " "));
+    add(pair, "dd", number(value), { "data-metric": metric });
+  }
+  const body = element("plan-table").tBodies[0];
+  body.replaceChildren();
+  study.sites.forEach((site, i) => {
+    if (trial.plan[i] < 0) return;
+    const row = add(body, "tr", "", { "data-site": site.name });
+    add(row, "td", site.name, { class: "name" });
+    add(row, "td", study.formats[trial.plan[i]].name, { class: "format" });
+    add(row, "td", number(study.formats[trial.plan[i]].bits), { class: "number" });
+  });
+  element("plan-json").textContent = JSON.stringify(planOf(trial), null, 2);
+  showShares(trial);
+  drawMap(trial);
+  drawFront();
+}
+
+function select(chosen) {
+  selected = chosen;
+  showPlan();
+}
+
+function fillPick() {
+  const group = (label, members) => {
+    if (members.length === 0) return;
+    const parent = add(element("pick"), "optgroup", "", { label });
+    for (const trial of members) {
+      add(parent, "option", `${nameOf(trial)}: ${study.up} ${number(trial.metrics[study.up])}, ` +
+        `${study.across} ${number(trial.metrics[study.across])}`, { value: trial.number });
+    }
+  };
+  const onFront = new Set(study.front);
+  const by = (a, b) => a.metrics[study.across] - b.metrics[study.across];
+  group("On the front", study.trials.filter((t) => onFront.has(t.number)).sort(by));
+  group("Uniform formats", study.trials.filter((t) => t.label && !onFront.has(t.number)).sort(by));
+  group("Other trials", study.trials.filter((t) => !t.label && !onFront.has(t.number)));
+}
+
+function fillFigures() {
+  const metrics = [...new Set(study.figures.flatMap((row) => Object.keys(row.metrics)))];
+  element("figures-section").hidden = study.figures.length === 0;
+  const head = add(element("figures").tHead, "tr", "");
+  ["Model", "Split", ...metrics].forEach((text, i) =>
+    add(head, "th", text.replaceAll("_", " "), { scope: "col", class: i > 1 ? "number" : "" }));
+  for (const figure of study.figures) {
+    const row = add(element("figures").tBodies[0], "tr", "");
+    add(row, "td", figure.label);
+    add(row, "td", figure.split);
+    for (const metric of metrics) {
+      add(row, "td", metric in figure.metrics ? number(figure.metrics[metric]) : "", { class: "number" });
+    }
+  }
+}
+
+function fillKey() {
+  const marks = {
+    "on the front": '<path d="M0 7H16" stroke="var(--front)" stroke-width="2"/><circle cx="8" cy="7" r="4.5" fill="var(--front)"/>',
+    "uniform format": '<path d="M8 1L14 7L8 13L2 7Z" fill="var(--uniform)"/>',
+    "other trial": '<circle cx="8" cy="7" r="3.5" fill="var(--trial)" opacity=".7"/>',
+    "chosen plan": '<path d="M8 0L9.9 5H15L10.9 8.2L12.5 13.5L8 10.2L3.5 13.5L5.1 8.2L1 5H6.1Z" fill="var(--chosen)"/>',
+  };
+  for (const [name, mark] of Object.entries(marks)) {
+    const item = add(element("key"), "li", "");
+    item.innerHTML = `<svg viewBox="0 0 16 14" aria-hidden="true">${mark}</svg>`;
+    item.append(name);
+  }
+}
+
+function fillWords() {
+  const { complete, pruned, failed } = study.counts;
+  const limits = Object.entries(study.limits).map(([metric, bound]) =>
+    `${metric} ${study.objectives[metric] === "max" ? "at least" : "at most"} ${number(bound)}`);
+  element("summary").textContent = `A format for each of ${study.sites.length} sites, ` +
+    Object.entries(study.objectives).map(([metric, way]) => `${metric} to the ${way}imum`).join(" and ") +
+    (limits.length ? `, ${limits.join(" and ")}` : "") + `. ${complete} trials were run` +
+    (pruned ? `, ${pruned} broke a limit and were not` : "") + (failed ? `, ${failed} failed` : "") + ".";
+  element("progress-note").textContent = limits.length ? `Among trials with ${limits.join(" and ")}.` : "";
+  element("errors-section").hidden = study.errors.length === 0;
+  element("errors-title").textContent = `${study.errors.length} failed trials`;
+  for (const { number: trial, error } of study.errors) add(element("errors"), "li", `trial ${trial}: ${error}`);
+}
+
+function drawTensor() {
+  const tensor = study.tensors[element("tensor").selectedIndex];
+  if (tensor) draw("distribution", tensor.plot);
+}
+
+function drawAll() {
+  showPlan();
+  draw("progress", study.plots.progress);
+  drawTensor();
+}
+
+fillKey();
+fillWords();
+fillPick();
+fillFigures();
+element("tensor-section").hidden = study.tensors.length === 0;
+study.tensors.forEach((tensor) => add(element("tensor"), "option", tensor.name));
+drawAll();
+element("front").on("plotly_click", (event) => {
+  const point = event.points.find((candidate) => candidate.customdata !== undefined);
+  if (point) select(point.customdata);
+});
+element("pick").addEventListener("change", (event) => select(Number(event.target.value)));
+element("tensor").addEventListener("change", drawTensor);
+element("copy").addEventListener("click", async () => {
+  const text = element("plan-json").textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    element("copy").textContent = "Copied";
+  } catch {
+    element("plan-json").parentElement.open = true;
+    getSelection().selectAllChildren(element("plan-json"));
+    element("copy").textContent = "Selected: press Ctrl-C";
+  }
+  setTimeout(() => { element("copy").textContent = "Copy as JSON"; }, 2000);
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+document.documentElement.dataset.ready = "true";

@@ -1,0 +1,123 @@
+"""One self-contained HTML page of a study: it opens anywhere and asks the network for nothing."""
+
+import html
+import json
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from quire.errors import StudyError
+from quire.formats import parse
+from quire.report.distribution import distribution
+from quire.report.figures import axes, complete
+from quire.report.front import front
+from quire.report.progress import progress
+from quire.report.results import StudyResults
+
+
+def page(results: StudyResults, path: str | Path) -> None:
+    """Write the page of a study: front, progress, map of the chosen plan, distributions, figures.
+
+    A click on a point of the front shows its plan. Needs plotly (the extra `report`), whose script
+    is written into the page; StudyError where it is not installed or no trial was completed.
+    """
+    if not complete(results):
+        raise StudyError(
+            f"study {results.name!r} has no completed trial with {' and '.join(axes(results))}; "
+            "a page needs one: search on, or see the errors of its failed trials"
+        )
+    text = Template(_asset("page.html")).substitute(
+        title=html.escape(results.name),
+        style=_asset("page.css"),
+        plotly=_plotly(),
+        results=_embed(payload(results)),
+        script=_asset("page.js"),
+    )
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def payload(results: StudyResults) -> dict[str, Any]:
+    """What the page's script reads: figures, and each completed trial's plan by format index."""
+    formats = formats_by_size(results)
+    index = {name: position for position, name in enumerate(formats)}
+    trials = complete(results)
+    used = {site for trial in trials for site in trial.plan}
+    sites = [site for site in results.sites if site.name in used]
+    across, up = axes(results)
+    return {
+        "name": results.name,
+        "across": across,
+        "up": up,
+        "objectives": dict(results.objectives),
+        "limits": dict(results.limits),
+        "counts": _counts(results),
+        "front": list(results.front),
+        "chosen": _shown_first(results),
+        "formats": [{"name": name, "bits": bits} for name, bits in formats.items()],
+        "sites": [
+            {"name": s.name, "role": s.role, "shape": s.shape, "elements": s.elements}
+            for s in sites
+        ],
+        "trials": [
+            {
+                "number": trial.number,
+                "label": trial.label,
+                "metrics": dict(trial.metrics),
+                "plan": [index.get(trial.plan.get(site.name, ""), -1) for site in sites],
+            }
+            for trial in trials
+        ],
+        "errors": [
+            {"number": trial.number, "error": trial.error}
+            for trial in results.trials
+            if trial.state == "failed"
+        ],
+        "figures": [
+            {"label": row.label, "split": row.split, "metrics": dict(row.metrics)}
+            for row in results.figures
+        ],
+        "plots": {"front": front(results), "progress": progress(results)},
+        "tensors": [
+            {"name": f"{tensor.site} · {tensor.format}", "plot": distribution(tensor)}
+            for tensor in results.tensors
+        ],
+    }
+
+
+def formats_by_size(results: StudyResults) -> dict[str, float]:
+    """The formats that any trial uses, narrowest first, with their bits per value on long rows."""
+    names = {text for trial in complete(results) for text in trial.plan.values()}
+    bits = {name: parse(name).bits_per_value(4096) for name in names}
+    return dict(sorted(bits.items(), key=lambda item: (item[1], item[0])))
+
+
+def _counts(results: StudyResults) -> dict[str, int]:
+    states = [trial.state for trial in results.trials]
+    return {state: states.count(state) for state in ("complete", "pruned", "failed")}
+
+
+def _shown_first(results: StudyResults) -> int:
+    """The chosen trial, else the front's first, else the first that was completed."""
+    numbers = [t.number for t in complete(results)]
+    preferred = [n for n in (results.chosen, *results.front) if n in numbers]
+    return [*preferred, *numbers][0]
+
+
+def _asset(name: str) -> str:
+    return files("quire.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _embed(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise StudyError(
+            "the page draws with plotly, which is not installed: pip install 'quire[report]'"
+        ) from None
+    return get_plotlyjs()
