@@ -1,0 +1,29 @@
+"""The errors that Quire raises on bad input: each names the object, the bad value and what is legal."""
+
+
+class QuireError(ValueError):
+    """Bad input, described for the person who gave it; the command line prints it without a traceback."""
+
+
+class FormatError(QuireError):
+    """A number format, or a tensor given to one, is not legal."""
+
+
+class CaptureError(QuireError):
+    """A model cannot be captured as a graph."""
+
+
+class PlanError(QuireError):
+    """A plan does not fit the graph, or is not a plan."""
+
+
+class TaskError(QuireError):
+    """A task is incomplete, or what its functions return is not usable."""
+
+
+class StudyError(QuireError):
+    """A search is asked for something that it cannot do."""
+
+
+class CheckpointError(QuireError):
+    """A checkpoint is damaged, or belongs to another model or plan."""

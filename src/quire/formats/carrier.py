@@ -1,0 +1,150 @@
+"""IEEE floats as carriers: the rounding primitives, on the bits of a float32 or float64 tensor.
+
+A carrier is the IEEE type in which a format computes. Its bits are used because they make rounding
+exact and cheap, survive every compiler (no round trip that could be folded away), and treat all
+devices alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from quire.errors import FormatError
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """An IEEE binary type: its torch dtypes and the widths of its fields."""
+
+    dtype: torch.dtype
+    bits_dtype: torch.dtype
+    mantissa: int
+    bias: int
+
+    @cached_property
+    def sign_bit(self) -> int:
+        """The sign bit as a signed integer (the most negative one)."""
+        return torch.iinfo(self.bits_dtype).min
+
+    @cached_property
+    def magnitude_bits(self) -> int:
+        """The mask of everything but the sign."""
+        return torch.iinfo(self.bits_dtype).max
+
+    @cached_property
+    def infinity_bits(self) -> int:
+        """The bits of +Inf; larger magnitudes are NaN."""
+        return (2 * self.bias + 1) << self.mantissa
+
+    def to_bits(self, x: Tensor) -> Tensor:
+        return x.view(self.bits_dtype)
+
+    def to_float(self, bits: Tensor) -> Tensor:
+        return bits.view(self.dtype)
+
+    def power_of_two(self, exponent: Tensor) -> Tensor:
+        """2^exponent, exactly, for integer exponents from -bias to bias (-bias is subnormal)."""
+        subnormal = 1 << (self.mantissa - 1)
+        bits = torch.where(
+            exponent > -self.bias, (exponent + self.bias) << self.mantissa, subnormal
+        )
+        return self.to_float(bits)
+
+    def floor_log2_bits(self, magnitude_bits: Tensor) -> Tensor:
+        """floor(log2 a) from the bits of a normal a > 0; -bias for subnormals and zero."""
+        return (magnitude_bits >> self.mantissa) - self.bias
+
+
+FLOAT32 = Carrier(torch.float32, torch.int32, 23, 127)
+FLOAT64 = Carrier(torch.float64, torch.int64, 52, 1023)
+CARRIERS = {c.dtype: c for c in (FLOAT32, FLOAT64)}
+
+# Significand bits (the hidden one included), largest exponent and exponent of the smallest
+# subnormal of the input types (IEEE 754-2019 table 3.5; bfloat16: the upper half of binary32).
+INPUT_RANGES = {
+    torch.bfloat16: (8, 127, -133),
+    torch.float16: (11, 15, -24),
+    torch.float32: (24, 127, -149),
+    torch.float64: (53, 1023, -1074),
+}
+
+
+def carrier_of(x: Tensor) -> Carrier:
+    """The carrier whose dtype a tensor already has."""
+    return CARRIERS[x.dtype]
+
+
+def check_input_dtype(x: Tensor) -> None:
+    """Raise unless `x` is a real floating-point tensor of a known type."""
+    if x.dtype not in INPUT_RANGES:
+        legal = ", ".join(str(d).removeprefix("torch.") for d in INPUT_RANGES)
+        raise FormatError(
+            f"cannot quantize a tensor of dtype {str(x.dtype).removeprefix('torch.')}: "
+            f"convert it to one of {legal} first"
+        )
+
+
+def split_sign(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The sign bit (an integer tensor) and the magnitude (a float tensor) of `x`."""
+    c = carrier_of(x)
+    bits = c.to_bits(x)
+    return bits & c.sign_bit, c.to_float(bits & c.magnitude_bits)
+
+
+def join_sign(sign: Tensor, magnitude: Tensor) -> Tensor:
+    """The inverse of `split_sign`."""
+    c = carrier_of(magnitude)
+    return c.to_float(c.to_bits(magnitude) | sign)
+
+
+def round_significand(a: Tensor, fraction_bits: int, exponent_parity: int) -> Tensor:
+    """Round magnitudes to `fraction_bits` bits after the leading one, ties to the even code.
+
+    With no fraction bits a tie lies between two powers of two, and the even code is the one whose
+    exponent field is even: `exponent_parity` is the parity of (format's field - exponent).
+    A carry into the exponent is right by itself, because the bits of IEEE floats are ordered.
+    """
+    c = carrier_of(a)
+    drop = c.mantissa - fraction_bits
+    if drop <= 0:
+        return a
+    bits = c.to_bits(a)
+    odd = (bits >> drop) & 1
+    if fraction_bits == 0 and (exponent_parity - c.bias) % 2:
+        odd = 1 - odd
+    return c.to_float((bits + odd + ((1 << (drop - 1)) - 1)) & -(1 << drop))
+
+
+def round_to_multiple(a: Tensor, exponent: int) -> Tensor:
+    """Round magnitudes to a multiple of 2^exponent, ties to the even multiple.
+
+    Adding and subtracting 2^(exponent + mantissa bits) leaves just those bits; exact for
+    a <= 2^(exponent + mantissa bits).
+    """
+    magic = 2.0 ** (exponent + carrier_of(a).mantissa)
+    return (a + magic) - magic
+
+
+def round_float(
+    a: Tensor, fraction_bits: int, smallest_exponent: int, exponent_parity: int
+) -> Tensor:
+    """Round magnitudes to a floating-point grid with gradual underflow; NaN stays NaN."""
+    normal = round_significand(a, fraction_bits, exponent_parity)
+    subnormal = round_to_multiple(a, smallest_exponent - fraction_bits)
+    return torch.where(a >= 2.0**smallest_exponent, normal, subnormal)
+
+
+def divide(a: Tensor, b: Tensor) -> Tensor:
+    """The IEEE quotient a / b, on every device and under every compiler.
+
+    Compiled GPU code divides float32 approximately. There the quotient is taken in float64 by a
+    reciprocal (relative error below 2^-52) and rounded once to float32: a quotient of two 24-bit
+    significands is never nearer than 2^-49 to the middle of two float32 numbers.
+    """
+    if a.dtype == torch.float32 and a.is_cuda:
+        return (a.double() * b.double().reciprocal()).float()
+    return a / b

@@ -1,0 +1,91 @@
+"""Denormed minifloats: an exponent field and a mantissa without a hidden bit.
+
+Every exponent behaves like the subnormals of a minifloat, so values have several codes; hardware
+needs no special case for zero exponents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quire.formats.base import Scalar
+from quire.formats.carrier import FLOAT64, join_sign, round_float, split_sign
+from quire.formats.minifloat import default_bias
+from quire.formats.registry import check_range, family
+
+
+@family("dmf")
+@dataclass(frozen=True, repr=False)
+class DenormedMinifloat(Scalar):
+    """`dmf(e,m)`: M/2^m * 2^(E-bias) at every E. `codes_of` gives the smallest E."""
+
+    e: int
+    m: int
+    bias: int | None = None
+
+    def __post_init__(self) -> None:
+        check_range("dmf", "e", self.e, 1, 8)
+        check_range("dmf", "m", self.m, 1, 24)
+        if self.bias is None:
+            object.__setattr__(self, "bias", default_bias(self.e))
+        check_range("dmf", "bias", self.bias, -256, 512)
+
+    def long_form(self) -> str:
+        bias = "" if self.bias == default_bias(self.e) else f",bias={self.bias}"
+        return f"dmf(e={self.e},m={self.m}{bias})"
+
+    @property
+    def exponent_bias(self) -> int:
+        """The bias as an integer (the field is None only before construction ends)."""
+        assert self.bias is not None
+        return self.bias
+
+    @property
+    def bits(self) -> int:
+        return 1 + self.e + self.m
+
+    @property
+    def emax(self) -> int:
+        return 2**self.e - 1 - self.exponent_bias - 1
+
+    @property
+    def highest(self) -> float:
+        return (2**self.m - 1) * 2.0 ** (2**self.e - 1 - self.exponent_bias - self.m)
+
+    @property
+    def lowest(self) -> float:
+        return -self.highest
+
+    @property
+    def precision(self) -> int:
+        return self.m
+
+    @property
+    def quantum_exponent(self) -> int:
+        return -self.exponent_bias - self.m
+
+    @property
+    def nan_code(self) -> None:
+        return None
+
+    def round_unbounded(self, y: Tensor) -> Tensor:
+        # As a set of values: m - 1 fraction bits, with gradual underflow below 2^(-bias - 1).
+        sign, a = split_sign(y)
+        smallest = -self.exponent_bias - 1
+        return join_sign(sign, round_float(a, self.m - 1, smallest, self.exponent_bias + 1))
+
+    def codes_of(self, values: Tensor) -> Tensor:
+        a = values.abs()
+        field = (a.frexp().exponent.long() + self.exponent_bias).clamp(min=0)
+        field = torch.where(a == 0, 0, field)
+        mantissa = (a * FLOAT64.power_of_two(self.exponent_bias + self.m - field)).long()
+        return (field << self.m) + mantissa + (values.signbit().long() << (self.bits - 1))
+
+    def values_of(self, codes: Tensor) -> Tensor:
+        field = (codes >> self.m) & (2**self.e - 1)
+        mantissa = (codes & (2**self.m - 1)).double()
+        a = mantissa * FLOAT64.power_of_two(field - self.exponent_bias - self.m)
+        return torch.where(codes >> (self.bits - 1) == 1, -a, a)

@@ -1,0 +1,99 @@
+"""Logarithmic numbers: signed powers of two, rounded in the log domain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quire.formats.base import Scalar
+from quire.formats.carrier import FLOAT64, carrier_of, join_sign, split_sign
+from quire.formats.registry import check_range, family
+
+
+def _above_sqrt2(mantissa: int) -> int:
+    """The first mantissa field whose significand exceeds sqrt(2), which is irrational: no ties."""
+    return math.isqrt(2 << (2 * mantissa)) + 1 - (1 << mantissa)
+
+
+@family("log")
+@dataclass(frozen=True, repr=False)
+class Log(Scalar):
+    """`log(w)`: +-2^(E-bias) with E in 1..2^(w-1)-1; E = 0 is zero."""
+
+    w: int
+    bias: int | None = None
+
+    def __post_init__(self) -> None:
+        check_range("log", "w", self.w, 2, 10)
+        if self.bias is None:
+            object.__setattr__(self, "bias", 2 ** (self.w - 2) - 1)
+        check_range("log", "bias", self.bias, -256, 512)
+
+    def long_form(self) -> str:
+        bias = "" if self.bias == 2 ** (self.w - 2) - 1 else f",bias={self.bias}"
+        return f"log({self.w}{bias})"
+
+    @property
+    def exponent_bias(self) -> int:
+        """The bias as an integer (the field is None only before construction ends)."""
+        assert self.bias is not None
+        return self.bias
+
+    @property
+    def bits(self) -> int:
+        return self.w
+
+    @property
+    def emin(self) -> int:
+        """The exponent of the smallest positive value."""
+        return 1 - self.exponent_bias
+
+    @property
+    def emax(self) -> int:
+        return 2 ** (self.w - 1) - 1 - self.exponent_bias
+
+    @property
+    def highest(self) -> float:
+        return 2.0**self.emax
+
+    @property
+    def lowest(self) -> float:
+        return -self.highest
+
+    @property
+    def precision(self) -> int:
+        return 1
+
+    @property
+    def quantum_exponent(self) -> int:
+        return self.emin
+
+    @property
+    def nan_code(self) -> None:
+        return None
+
+    def round_unbounded(self, y: Tensor) -> Tensor:
+        c = carrier_of(y)
+        sign, a = split_sign(y)
+        threshold = _above_sqrt2(c.mantissa)
+        smallest = 2.0**self.emin
+        to_zero = smallest / 2 * (1 + (threshold - 1) * 2.0**-c.mantissa)
+        bits = c.to_bits(a.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
+        power = c.to_float(bits & -(1 << c.mantissa))
+        value = torch.where(a > to_zero, power, 0.0)
+        return join_sign(sign, torch.where(a.isnan(), a, value))
+
+    def codes_of(self, values: Tensor) -> Tensor:
+        a = values.abs()
+        exponent = a.frexp().exponent.long() - 1
+        field = torch.where(a == 0, 0, exponent + self.exponent_bias)
+        return field + (values.signbit().long() << (self.w - 1))
+
+    def values_of(self, codes: Tensor) -> Tensor:
+        field = codes & (2 ** (self.w - 1) - 1)
+        power = FLOAT64.power_of_two(field - self.exponent_bias)
+        a = torch.where(field == 0, 0.0, power)
+        return torch.where(codes >> (self.w - 1) == 1, -a, a)

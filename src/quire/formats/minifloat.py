@@ -1,0 +1,143 @@
+"""Minifloats: sign, exponent and mantissa fields, with gradual underflow.
+
+Special values follow IEEE 754-2019 (fp16, bf16, e5m2) or the OCP 8-bit floating point
+specification 1.0 (e4m3: NaN at the all-ones code only); without them every code is finite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quire.errors import FormatError
+from quire.formats.base import Scalar
+from quire.formats.carrier import FLOAT64, join_sign, round_float, split_sign
+from quire.formats.registry import check_range, family
+
+
+def default_bias(e: int) -> int:
+    """The IEEE exponent bias of `e` exponent bits."""
+    return 2 ** (e - 1) - 1
+
+
+@dataclass(frozen=True)
+class _Special:
+    """Where codes stop being finite: binades lost at the top, mantissa codes lost in the last."""
+
+    binades: int
+    mantissas: int
+    infinity: bool
+
+
+SPECIALS = {
+    "none": _Special(0, 0, False),
+    "nan": _Special(0, 1, False),
+    "ieee": _Special(1, 0, True),
+}
+
+
+@family("minifloat")
+@dataclass(frozen=True, repr=False)
+class Minifloat(Scalar):
+    """`minifloat(e,m)`: field E = 0 means M/2^m * 2^(1-bias), else (1 + M/2^m) * 2^(E-bias).
+
+    special: "none" (every code finite), "ieee" (top exponent Inf and NaN), "nan" (all ones NaN).
+    """
+
+    e: int
+    m: int
+    bias: int | None = None
+    special: str = "none"
+
+    def __post_init__(self) -> None:
+        check_range("minifloat", "e", self.e, 1, 8)
+        check_range("minifloat", "m", self.m, 0, 23)
+        if self.bias is None:
+            object.__setattr__(self, "bias", default_bias(self.e))
+        check_range("minifloat", "bias", self.bias, -256, 512)
+        if self.special not in SPECIALS:
+            legal = ", ".join(SPECIALS)
+            raise FormatError(f"minifloat: special={self.special!r} is not one of {legal}")
+        lost = SPECIALS[self.special]
+        if (lost.mantissas and self.m == 0) or (lost.binades and (self.e < 2 or self.m == 0)):
+            raise FormatError(
+                f"minifloat(e={self.e},m={self.m}): too few codes for special={self.special!r}"
+            )
+
+    def long_form(self) -> str:
+        bias = "" if self.bias == default_bias(self.e) else f",bias={self.bias}"
+        special = "" if self.special == "none" else f",special={self.special}"
+        return f"minifloat(e={self.e},m={self.m}{bias}{special})"
+
+    @property
+    def exponent_bias(self) -> int:
+        """The bias as an integer (the field is None only before construction ends)."""
+        assert self.bias is not None
+        return self.bias
+
+    @property
+    def has_infinity(self) -> bool:  # type: ignore[override]
+        return SPECIALS[self.special].infinity
+
+    @property
+    def bits(self) -> int:
+        return 1 + self.e + self.m
+
+    @property
+    def emin(self) -> int:
+        """The exponent of the smallest normal value."""
+        return 1 - self.exponent_bias
+
+    @property
+    def emax(self) -> int:
+        return 2**self.e - 1 - self.exponent_bias - SPECIALS[self.special].binades
+
+    @property
+    def highest(self) -> float:
+        top = 2 ** (self.m + 1) - 1 - SPECIALS[self.special].mantissas
+        return top * 2.0 ** (self.emax - self.m)
+
+    @property
+    def lowest(self) -> float:
+        return -self.highest
+
+    @property
+    def precision(self) -> int:
+        return self.m + 1
+
+    @property
+    def quantum_exponent(self) -> int:
+        return self.emin - self.m
+
+    @property
+    def nan_code(self) -> int | None:
+        codes = {"none": None, "nan": 2 ** (self.bits - 1) - 1}
+        quiet = ((2**self.e - 1) << self.m) | (1 << self.m >> 1)
+        return codes.get(self.special, quiet)
+
+    def round_unbounded(self, y: Tensor) -> Tensor:
+        sign, a = split_sign(y)
+        return join_sign(sign, round_float(a, self.m, self.emin, self.exponent_bias))
+
+    def codes_of(self, values: Tensor) -> Tensor:
+        a = values.abs()
+        exponent = a.frexp().exponent.long() - 1
+        stored = torch.where(a == 0, self.emin, exponent).clamp(min=self.emin)
+        significand = (a * FLOAT64.power_of_two(self.m - stored)).nan_to_num(posinf=0).long()
+        finite = ((stored - self.emin) << self.m) + significand
+        infinity = torch.where(values.isinf(), (2**self.e - 1) << self.m, finite)
+        code = torch.where(values.isnan(), self.nan_code or 0, infinity)
+        return code | (values.signbit().long() << (self.bits - 1))
+
+    def values_of(self, codes: Tensor) -> Tensor:
+        field = (codes >> self.m) & (2**self.e - 1)
+        mantissa = codes & (2**self.m - 1)
+        significand = torch.where(field == 0, mantissa, mantissa + 2**self.m)
+        a = significand * FLOAT64.power_of_two(field.clamp(min=1) - self.exponent_bias - self.m)
+        a = torch.where(a <= self.highest, a, torch.nan)
+        if self.has_infinity:
+            top = (2**self.e - 1) << self.m
+            a = torch.where(codes & (2 ** (self.bits - 1) - 1) == top, torch.inf, a)
+        return torch.where(codes >> (self.bits - 1) == 1, -a, a)

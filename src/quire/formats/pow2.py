@@ -1,0 +1,99 @@
+"""Powers of two as block scales (E8M0 of the OCP Microscaling specification 1.0, and others)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quire.errors import FormatError
+from quire.formats.base import Scalar, floor_log2
+from quire.formats.carrier import FLOAT64
+from quire.formats.minifloat import default_bias
+from quire.formats.registry import check_range, family
+
+
+@family("pow2")
+@dataclass(frozen=True, repr=False)
+class Pow2(Scalar):
+    """`pow2(e)`: code c means 2^(c-bias). Every code is finite; only `pow2(8)` keeps 255 for NaN.
+
+    As a block scale it holds an exponent. On its own it rounds down, as the scale rule does
+    (floor of log2), and zero and negative values take the smallest power.
+    """
+
+    e: int
+    bias: int | None = None
+
+    def __post_init__(self) -> None:
+        check_range("pow2", "e", self.e, 1, 10)
+        if self.bias is None:
+            object.__setattr__(self, "bias", default_bias(self.e))
+        check_range("pow2", "bias", self.bias, -512, 1023)
+        if not -768 <= self.smallest_exponent <= self.emax <= 768:
+            raise FormatError(
+                f"{self.long_form()}: exponents {self.smallest_exponent} to {self.emax} leave"
+                " -768 to 768: choose another bias"
+            )
+
+    def long_form(self) -> str:
+        bias = "" if self.bias == default_bias(self.e) else f",bias={self.bias}"
+        return f"pow2({self.e}{bias})"
+
+    @property
+    def exponent_bias(self) -> int:
+        """The bias as an integer (the field is None only before construction ends)."""
+        assert self.bias is not None
+        return self.bias
+
+    @property
+    def bits(self) -> int:
+        return self.e
+
+    @property
+    def nan_code(self) -> int | None:
+        return 255 if self == Pow2(8) else None
+
+    @property
+    def smallest_exponent(self) -> int:
+        """The exponent that code 0 means."""
+        return -self.exponent_bias
+
+    @property
+    def emax(self) -> int:
+        return 2**self.e - 1 - self.exponent_bias - (self.e == 8 and self.exponent_bias == 127)
+
+    @property
+    def highest(self) -> float:
+        return 2.0**self.emax
+
+    @property
+    def lowest(self) -> float:
+        return 2.0**self.smallest_exponent
+
+    @property
+    def precision(self) -> int:
+        return 1
+
+    @property
+    def quantum_exponent(self) -> int:
+        return self.smallest_exponent
+
+    def round_unbounded(self, y: Tensor) -> Tensor:
+        mantissa, exponent = y.clamp(min=self.lowest).frexp()
+        power = FLOAT64.power_of_two(exponent.long() - 1).to(y.dtype)
+        return torch.where(mantissa.isnan(), mantissa, power)
+
+    def codes_of(self, values: Tensor) -> Tensor:
+        exponent = values.nan_to_num(nan=1.0).frexp().exponent.long() - 1
+        return torch.where(values.isnan(), self.nan_code or 0, exponent + self.exponent_bias)
+
+    def values_of(self, codes: Tensor) -> Tensor:
+        power = FLOAT64.power_of_two(codes - self.exponent_bias)
+        return torch.where(codes == self.nan_code, torch.nan, power) if self.nan_code else power
+
+
+def exponent_of(scale: float) -> int | None:
+    """The exponent of a power of two, or None for another number."""
+    return floor_log2(scale) if scale > 0 and scale == 2.0 ** floor_log2(scale) else None

@@ -1,0 +1,29 @@
+"""The registry of format families: the name in a format string -> the class that it constructs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from quire.errors import FormatError
+from quire.formats.base import Format
+
+FAMILIES: dict[str, Callable[..., Format]] = {}
+
+F = TypeVar("F", bound=Callable[..., Format])
+
+
+def family(name: str) -> Callable[[F], F]:
+    """Register a constructor of formats under the name that format strings call it by."""
+
+    def register(constructor: F) -> F:
+        FAMILIES[name] = constructor
+        return constructor
+
+    return register
+
+
+def check_range(name: str, field: str, value: Any, low: int, high: int) -> None:
+    """Raise unless a format's parameter is an integer within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise FormatError(f"{name}: {field}={value!r} is not an integer from {low} to {high}")

@@ -1,0 +1,135 @@
+"""Tables: any finite set of values, listed."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from quire.errors import FormatError
+from quire.formats.base import Scalar, floor_log2
+from quire.formats.carrier import carrier_of
+from quire.formats.registry import family
+
+# NF4: quantiles of a normal distribution with an exact zero (Dettmers et al., QLoRA, 2023,
+# appendix E), as the float32 values that its authors publish.
+NF4 = (
+    -1.0,
+    -0.6961928009986877,
+    -0.5250730514526367,
+    -0.39491748809814453,
+    -0.28444138169288635,
+    -0.18477343022823334,
+    -0.09105003625154495,
+    0.0,
+    0.07958029955625534,
+    0.16093020141124725,
+    0.24611230194568634,
+    0.33791524171829224,
+    0.44070982933044434,
+    0.5626170039176941,
+    0.7229568362236023,
+    1.0,
+)
+
+TABLES: dict[str, tuple[float, ...]] = {"nf4": NF4}
+
+
+def _first_above(low: float, high: float, tie_goes_up: bool, dtype: torch.dtype) -> float:
+    """The smallest number of a dtype that rounds to `high` and not to `low`."""
+    middle = (Fraction(low) + Fraction(high)) / 2
+    candidate = torch.tensor(float(middle), dtype=dtype)
+    down, up = (torch.tensor(s * torch.inf, dtype=dtype) for s in (-1, 1))
+    near = [candidate.nextafter(down), candidate, candidate.nextafter(up)]
+    values = sorted(Fraction(v.item()) for v in near)
+    side = bisect.bisect_left if tie_goes_up else bisect.bisect_right
+    return float(values[side(values, middle)])
+
+
+@family("table")
+@dataclass(frozen=True, repr=False)
+class Table(Scalar):
+    """`table("nf4")`: the listed values in ascending order; a value's code is its index."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.name not in TABLES:
+            legal = ", ".join(map(repr, TABLES))
+            raise FormatError(f"table: no table named {self.name!r}: there are {legal}")
+
+    def long_form(self) -> str:
+        return f'table("{self.name}")'
+
+    @cached_property
+    def entries(self) -> tuple[float, ...]:
+        """The values, in ascending order."""
+        return TABLES[self.name]
+
+    @property
+    def bits(self) -> int:
+        return (len(self.entries) - 1).bit_length()
+
+    @property
+    def highest(self) -> float:
+        return self.entries[-1]
+
+    @property
+    def lowest(self) -> float:
+        return self.entries[0]
+
+    @property
+    def emax(self) -> int:
+        return floor_log2(max(self.highest, -self.lowest))
+
+    @cached_property
+    def _significands(self) -> list[tuple[int, int]]:
+        """(bits of the odd significand, exponent of its last bit) of every non-zero value."""
+        ratios = [abs(v).as_integer_ratio() for v in self.entries if v]
+        trailing = [(n & -n).bit_length() - 1 for n, _ in ratios]
+        return [
+            (n.bit_length() - t, t - d.bit_length() + 1)
+            for (n, d), t in zip(ratios, trailing, strict=True)
+        ]
+
+    @property
+    def precision(self) -> int:
+        return max(bits for bits, _ in self._significands)
+
+    @property
+    def quantum_exponent(self) -> int:
+        return min(exponent for _, exponent in self._significands)
+
+    @property
+    def nan_code(self) -> None:
+        return None
+
+    @cached_property
+    def _thresholds(self) -> dict[torch.dtype, list[float]]:
+        steps = list(enumerate(pairwise(self.entries)))
+        return {
+            dtype: [_first_above(low, high, code % 2 == 1, dtype) for code, (low, high) in steps]
+            for dtype in (torch.float32, torch.float64)
+        }
+
+    def round_unbounded(self, y: Tensor) -> Tensor:
+        # A chain of selects: tables are short, and it fuses and vectorises where a gather does not.
+        value = torch.where(y.isnan(), y, self.entries[0])
+        steps = zip(self._thresholds[carrier_of(y).dtype], self.entries[1:], strict=True)
+        for threshold, entry in steps:
+            value = torch.where(y >= threshold, entry, value)
+        return value
+
+    def codes_of(self, values: Tensor) -> Tensor:
+        return torch.searchsorted(self._tensor(values), values)
+
+    def values_of(self, codes: Tensor) -> Tensor:
+        return self._tensor(codes)[codes]
+
+    def _tensor(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.entries, dtype=torch.float64, device=like.device)
