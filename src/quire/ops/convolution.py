@@ -1,0 +1,119 @@
+"""Convolutions, and the same convolutions as a product over patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fx import Node
+
+from quire.ops.base import Axis, Op, Operand, Shape, register
+
+aten = torch.ops.aten
+
+
+def patches(
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The inputs of every output of a convolution, zero-padded.
+
+    x: (batch, channels, *size), any dtype. Returns (batch, groups, *output size, channels/groups,
+    *kernel). The window of one output is the flattened last axes.
+    """
+    rank = len(kernel)
+    out = F.pad(x, _pads(kernel, padding, dilation))
+    for axis, (width, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
+        out = out.unfold(axis, gap * (width - 1) + 1, step)[..., ::gap]
+    out = out.unflatten(1, (groups, -1))
+    return out.movedim(2, 2 + rank)
+
+
+def convolve_patches(windows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution whose `patches` are given.
+
+    windows: as `patches` returns them. weight: (out, channels/groups, *kernel). bias: (out,).
+    Returns (batch, out, *output size).
+    """
+    rank = weight.dim() - 2
+    groups, size = windows.shape[1], windows.shape[2 : 2 + rank]
+    rows = windows.flatten(2 + rank).flatten(2, 1 + rank)
+    columns = weight.flatten(1).unflatten(0, (groups, -1)).transpose(1, 2)
+    out = (rows @ columns).transpose(2, 3).flatten(1, 2).unflatten(2, size)
+    return out if bias is None else out + bias.view(-1, *(1,) * rank)
+
+
+def _pads(kernel: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int]) -> list[int]:
+    """Both paddings of every axis, the last axis first, as `F.pad` takes them."""
+    totals = [gap * (width - 1) for width, gap in zip(kernel, dilation, strict=True)]
+    if padding == "same":
+        pairs = [(total // 2, total - total // 2) for total in totals]
+    elif padding == "valid":
+        pairs = [(0, 0)] * len(totals)
+    else:
+        pairs = [(int(size), int(size)) for size in padding]
+    return [size for pair in reversed(pairs) for size in pair]
+
+
+def _window_axes(node: Node) -> Axis:
+    """The last axes of `patches`: channels and kernel."""
+    return tuple(range(-_rank(node) - 1, 0))
+
+
+def _weight_axes(node: Node) -> Axis:
+    return tuple(range(1, _rank(node) + 2))
+
+
+def _rank(node: Node) -> int:
+    weight = node.args[1]
+    assert isinstance(weight, Node)
+    return weight.meta["val"].dim() - 2
+
+
+def _macs(output: Shape, inputs: Sequence[Shape]) -> int:
+    return prod(output) * prod(inputs[1][1:])
+
+
+CONVOLUTION = register(
+    Op(
+        name="convolution",
+        targets=(
+            aten.conv1d.default,
+            aten.conv1d.padding,
+            aten.conv2d.default,
+            aten.conv2d.padding,
+            aten.conv3d.default,
+            aten.conv3d.padding,
+        ),
+        operands=(
+            Operand("input", 0, "activation", _window_axes, is_operand=True),
+            Operand(
+                "weight", 1, "activation", _weight_axes, is_operand=True, static=("weight", "weight")
+            ),
+            Operand("bias", 2, "bias"),
+        ),
+        macs=_macs,
+    )
+)
+PATCHES = register(Op(name="patches", targets=(patches,)))
+CONVOLVE_PATCHES = register(
+    Op(
+        name="convolve_patches",
+        targets=(convolve_patches,),
+        operands=(
+            Operand("input", 0, "activation", _window_axes, is_operand=True),
+            Operand(
+                "weight", 1, "activation", _weight_axes, is_operand=True, static=("weight", "weight")
+            ),
+            Operand("bias", 2, "bias"),
+        ),
+        macs=_macs,
+    )
+)

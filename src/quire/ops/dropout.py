@@ -1,0 +1,7 @@
+"""Dropout: the identity outside training."""
+
+from torch import nn
+
+from quire.ops.base import Op, register
+
+DROPOUT = register(Op(name="dropout", targets=(nn.Dropout,)))

@@ -1,0 +1,25 @@
+"""Matrix products of two tensors, batched or not."""
+
+import torch
+
+from quire.ops.base import Op, Operand, register, result_times_inner
+
+aten = torch.ops.aten
+
+MATMUL = register(
+    Op(
+        name="matmul",
+        targets=(
+            aten.matmul.default,
+            aten.mm.default,
+            aten.bmm.default,
+            aten.mv.default,
+            aten.dot.default,
+        ),
+        operands=(
+            Operand("input", 0, "activation", -1, is_operand=True, static=("weight", "weight")),
+            Operand("other", 1, "activation", -2, is_operand=True, static=("weight", "weight")),
+        ),
+        macs=result_times_inner,
+    )
+)
