@@ -20,19 +20,6 @@ def distribution(tensor: TensorRecord) -> Figure:
     plot["yaxis"].update(type="log", domain=[0.15, 1], exponentformat="power", dtick=1)
     plot["yaxis2"] = {"domain": [0, 0.1], "visible": False, "range": [-1, 1], "fixedrange": True}
     plot["bargap"] = 0.04
-    plot["annotations"] = [
-        {
-            "text": f"{len(tensor.grid)} values of {tensor.format}",
-            "x": 1,
-            "xref": "paper",
-            "xanchor": "right",
-            "y": 0.11,
-            "yref": "paper",
-            "yanchor": "bottom",
-            "showarrow": False,
-            "font": {"color": "@uniform", "size": 12},
-        }
-    ]
     histogram = {
         "type": "bar",
         "name": tensor.site,

@@ -4,6 +4,8 @@ A figure is a plain dict. Its colours are tokens ("@ink") that the page resolves
 serves the light and the dark theme: `page.css` gives each token its value.
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ TITLES: Mapping[str, str] = {
     "macs": "multiply-accumulates",
     "bitops": "bit operations (MACs × weight bits × activation bits)",
 }
-LOG_RATIO = 8  # an axis whose largest value is this many times its smallest is logarithmic
+LOG_RATIO = 4  # an axis whose largest value is this many times its smallest is logarithmic
 
 Figure = dict[str, Any]
 
@@ -41,6 +43,11 @@ def complete(results: StudyResults) -> list[TrialRecord]:
     return [t for t in results.trials if t.state == "complete" and {across, up} <= t.metrics.keys()]
 
 
+def short(text: str) -> str:
+    """A format without the names of its parameters: bfp(4,scale_bits=8,size=16) is bfp(4,8,16)."""
+    return re.sub(r"\w+=", "", text)
+
+
 def layout(across: str, up: str) -> Figure:
     axis = {
         "gridcolor": "@grid",
@@ -55,7 +62,7 @@ def layout(across: str, up: str) -> Figure:
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "@ink"},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 64, "r": 16, "t": 12, "b": 52},
+        "margin": {"l": 64, "r": 16, "t": 24, "b": 52},
         "xaxis": {**axis, "title": {"text": across, "standoff": 12}, "showline": True},
         "yaxis": {**axis, "title": {"text": up, "standoff": 10}},
         "hoverlabel": {
@@ -69,10 +76,13 @@ def layout(across: str, up: str) -> Figure:
     }
 
 
-def scale(values: Sequence[float]) -> str:
-    """Logarithmic where the values are positive and span much, else linear."""
+def scale(values: Sequence[float]) -> Figure:
+    """A logarithmic axis where the values are positive and span much, else a linear one."""
     low, high = min(values, default=0.0), max(values, default=0.0)
-    return "log" if low > 0 and high > LOG_RATIO * low else "linear"
+    if low > 0 and high > LOG_RATIO * low:
+        ticks = _log_ticks(low, high)
+        return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return {"type": "linear"}
 
 
 def points(
@@ -92,3 +102,10 @@ def points(
             f"<b>%{{text}}</b><br>{up} %{{y:.4g}}<br>{across} %{{x:.4g}}<extra></extra>"
         ),
     }
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers that cover a range: five to a decade, or one where there are many decades."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    leading = (1, 2, 3, 5, 7) if last - first <= 2 else (1,)
+    return [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in leading]

@@ -1,9 +1,11 @@
 """The plot of the Pareto front: all trials, the uniform formats by name, the chosen plan."""
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
-from quire.report.figures import Figure, axes, complete, layout, points, scale, title
-from quire.report.labels import place
+from quire.report.figures import Figure, axes, complete, layout, points, scale, short, title
+from quire.report.labels import Point, place
 from quire.report.results import StudyResults, TrialRecord
 
 
@@ -23,13 +25,13 @@ def front(results: StudyResults) -> Figure:
     plot = layout(title(results, across), title(results, up))
     drawn = [*others, *best, *uniform]
     for key, metric in (("xaxis", across), ("yaxis", up)):
-        plot[key]["type"] = scale([t.metrics[metric] for t in drawn])
-    plot["shapes"] = _lines(results, baseline)
+        plot[key].update(scale([t.metrics[metric] for t in drawn]))
+    plot["shapes"], plot["annotations"] = _marks(results, baseline, plot)
     traces = [
         points(results, others, "trials", {"color": "@trial", "size": 6, "opacity": 0.55}),
         _front_line(results, best),
         points(results, best, "front", {"color": "@front", "size": 9, "line": {"width": 0}}),
-        _uniform(results, uniform, best, plot),
+        _uniform(results, uniform, best, others, plot),
         points(
             results,
             [t for t in trials if t.number == results.chosen],
@@ -59,26 +61,51 @@ def _uniform(
     results: StudyResults,
     uniform: Sequence[TrialRecord],
     best: Sequence[TrialRecord],
+    others: Sequence[TrialRecord],
     plot: Figure,
 ) -> Figure:
+    """The uniform formats, each name placed clear of the front and, where it can be, of trials."""
     marker = {"color": "@uniform", "size": 10, "symbol": "diamond"}
     trace = points(results, uniform, "uniform formats", marker)
-    names = [t.label.removeprefix("uniform ") for t in uniform]
-    blocked = points(results, best, "", {})
-    logarithmic = (plot["xaxis"]["type"] == "log", plot["yaxis"]["type"] == "log")
+    names = [short(t.label.removeprefix("uniform ")) for t in uniform]
     return {
         **trace,
         "mode": "markers+text",
         "text": names,
+        "hovertext": [t.label for t in uniform],
+        "hovertemplate": trace["hovertemplate"].replace("%{text}", "%{hovertext}"),
         "textposition": place(
-            list(zip(trace["x"], trace["y"], strict=True)),
             names,
-            list(zip(blocked["x"], blocked["y"], strict=True)),
-            logarithmic,
+            _places(results, uniform, plot),
+            _steps(_places(results, best, plot)),
+            _places(results, others, plot),
         ),
         "textfont": {"color": "@uniform", "size": 12},
         "cliponaxis": False,
     }
+
+
+def _places(results: StudyResults, trials: Sequence[TrialRecord], plot: Figure) -> list[Point]:
+    """Where trials lie on the plot, in the units of its axes: logarithms where those are so."""
+    across, up = axes(results)
+    log_x, log_y = (plot[axis]["type"] == "log" for axis in ("xaxis", "yaxis"))
+    return [
+        (
+            math.log(t.metrics[across]) if log_x else t.metrics[across],
+            math.log(t.metrics[up]) if log_y else t.metrics[up],
+        )
+        for t in trials
+    ]
+
+
+def _steps(corners: Sequence[Point]) -> list[Point]:
+    """Points along the front's line, close enough that no name fits between two."""
+    along: list[Point] = []
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        shares = [step / 12 for step in range(13)]
+        along += [(x0 + share * (x1 - x0), y0) for share in shares]
+        along += [(x1, y0 + share * (y1 - y0)) for share in shares]
+    return [*along, *corners]
 
 
 def _ring() -> Figure:
@@ -98,34 +125,48 @@ def _ring() -> Figure:
     }
 
 
-def _lines(results: StudyResults, baseline: Sequence[TrialRecord]) -> list[Figure]:
-    """A line for each limit on a drawn metric, and one at the height of the fp32 model."""
+def _marks(
+    results: StudyResults, baseline: Sequence[TrialRecord], plot: Figure
+) -> tuple[list[Figure], list[Figure]]:
+    """Lines and their words: a limit on a drawn metric, and the height of the fp32 model."""
     across, up = axes(results)
-    drawn = [
-        (metric, results.limits[metric], f"limit {results.limits[metric]:g}")
-        for metric in (across, up)
-        if metric in results.limits
-    ]
+    drawn = [(m, bound, f"limit {bound:g}") for m, bound in results.limits.items()]
     drawn += [(up, trial.metrics[up], "fp32") for trial in baseline[:1]]
-    shapes: list[Figure] = []
-    for metric, value, text in drawn:
-        along, other = ("x", "y") if metric == across else ("y", "x")
-        shapes.append(
-            {
-                "type": "line",
-                "layer": "below",
-                f"{along}0": value,
-                f"{along}1": value,
-                f"{other}0": 0,
-                f"{other}1": 1,
-                f"{other}ref": f"{other} domain",
-                "line": {"color": "@muted", "width": 1.2, "dash": "dot"},
-                "label": {
-                    "text": text,
-                    "textposition": "end",
-                    "textangle": 0,
-                    "font": {"color": "@muted", "size": 12},
-                },
-            }
-        )
-    return shapes
+    along = {across: "x", up: "y"}
+    marks = [(along[metric], value, text) for metric, value, text in drawn if metric in along]
+    return (
+        [_line(axis, value) for axis, value, _ in marks],
+        [_words(axis, value, text, plot) for axis, value, text in marks],
+    )
+
+
+def _line(axis: str, value: float) -> Figure:
+    other = "y" if axis == "x" else "x"
+    return {
+        "type": "line",
+        "layer": "below",
+        f"{axis}0": value,
+        f"{axis}1": value,
+        f"{other}0": 0,
+        f"{other}1": 1,
+        f"{other}ref": f"{other} domain",
+        "line": {"color": "@muted", "width": 1.2, "dash": "dot"},
+    }
+
+
+def _words(axis: str, value: float, text: str, plot: Figure) -> Figure:
+    """The name of a line: above a vertical one, over the left end of a horizontal one."""
+    if plot[f"{axis}axis"]["type"] == "log":
+        value = math.log10(value)  # annotations, unlike shapes, take the exponent
+    place = (
+        {"x": value, "y": 1, "yref": "y domain", "xanchor": "center"}
+        if axis == "x"
+        else {"x": 0, "xref": "x domain", "y": value, "xanchor": "left", "xshift": 4}
+    )
+    return {
+        **place,
+        "text": text,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"color": "@muted", "size": 12},
+    }

@@ -1,6 +1,5 @@
 """Where to write the name of each point of a scatter plot so that names overlap little."""
 
-import math
 from collections.abc import Sequence
 
 POSITIONS = (
@@ -21,35 +20,41 @@ Box = tuple[float, float, float, float]
 
 
 def place(
-    points: Sequence[Point],
     names: Sequence[str],
-    obstacles: Sequence[Point],
-    logarithmic: tuple[bool, bool],
+    points: Sequence[Point],
+    solid: Sequence[Point],
+    faint: Sequence[Point],
 ) -> list[str]:
-    """A Plotly text position for each point: the first of `POSITIONS` that hides least.
+    """A Plotly text position for each named point: the first of `POSITIONS` that hides least.
 
-    `obstacles` are other points to keep clear of; `logarithmic` says so for (x, y).
+    `solid` and `faint` are other marks of the plot; hiding a faint one costs a quarter.
     """
-    scaled = _unit([*points, *obstacles], logarithmic)
-    taken = [(x - GAP_X, y - GAP_Y, x + GAP_X, y + GAP_Y) for x, y in scaled]
+    scaled = _unit([*points, *solid, *faint])
+    taken = [(_around(point, 1.0), 1.0) for point in scaled[: len(points) + len(solid)]]
+    taken += [(_around(point, 0.6), 0.25) for point in scaled[len(taken) :]]
     chosen: list[str] = []
     for (x, y), name in zip(scaled, names, strict=False):
         boxes = {where: _box(x, y, len(name), where) for where in POSITIONS}
         best = min(POSITIONS, key=lambda where: _hidden(boxes[where], taken))
-        taken.append(boxes[best])
+        taken.append((boxes[best], 3.0))
         chosen.append(best)
     return chosen
 
 
-def _unit(points: Sequence[Point], logarithmic: tuple[bool, bool]) -> list[Point]:
+def _unit(points: Sequence[Point]) -> list[Point]:
     """The points in a unit square."""
     columns: list[list[float]] = []
-    for axis, is_log in enumerate(logarithmic):
-        column = [math.log(p[axis]) if is_log else p[axis] for p in points]
+    for axis in range(2):
+        column = [point[axis] for point in points]
         low = min(column, default=0.0)
         span = max(column, default=0.0) - low or 1.0
         columns.append([(value - low) / span for value in column])
     return list(zip(*columns, strict=True))
+
+
+def _around(point: Point, size: float) -> Box:
+    (x, y), width, height = point, size * GAP_X, size * GAP_Y
+    return x - width, y - height, x + width, y + height
 
 
 def _box(x: float, y: float, letters: int, where: str) -> Box:
@@ -60,10 +65,11 @@ def _box(x: float, y: float, letters: int, where: str) -> Box:
     return left, low, left + width, low + LINE
 
 
-def _hidden(box: Box, taken: Sequence[Box]) -> float:
-    """The area that a box shares with others, plus what lies outside the plot."""
-    area = sum(_overlap(box, other) for other in taken)
-    return area + (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-0.03, -0.04, 1.03, 1.04))
+def _hidden(box: Box, taken: Sequence[tuple[Box, float]]) -> float:
+    """The weighted area that a box shares with others, and three times what leaves the plot."""
+    area = sum(weight * _overlap(box, other) for other, weight in taken)
+    outside = (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-0.03, -0.04, 1.03, 1.04))
+    return area + 3 * outside
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -2,8 +2,7 @@
 const study = JSON.parse(document.getElementById("results").textContent);
 const element = (id) => document.getElementById(id);
 const trials = new Map(study.trials.map((trial) => [trial.number, trial]));
-const options = { displaylogo: false, responsive: true, displayModeBar: "hover",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] };
+const options = { displayModeBar: false, responsive: true };
 let selected = study.chosen;
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -50,6 +49,7 @@ function drawFront() {
   const metrics = trials.get(selected).metrics;
   Object.assign(ring, { x: [metrics[study.across]], y: [metrics[study.up]] });
   draw("front", figure);
+  Plotly.Plots.resize("front");
 }
 
 /** One row a site, one column a format that the plan uses; the cell that holds has its shade. */
@@ -57,7 +57,8 @@ function drawMap(trial) {
   const used = study.formats.map((_, f) => f).filter((f) => trial.plan.includes(f));
   const rows = study.sites.map((site, i) => [site, trial.plan[i]]).filter(([, f]) => f >= 0).reverse();
   const names = rows.map(([site]) => site.name);
-  const columns = used.map((f) => study.formats[f].name + "<br>" + number(study.formats[f].bits) + " bits");
+  const columns = used.map((f) => study.formats[f].short);
+  const crowded = columns.join("").length * 8 + columns.length * 10 > element("map").clientWidth - 200;
   const z = rows.map(([, f]) => used.map((column) => (column === f ? used.indexOf(f) + 1 : 0)));
   const text = rows.map(([site, f]) => used.map((column) => column !== f ? "" :
     `<b>${site.name}</b><br>${study.formats[f].name}, ${number(study.formats[f].bits)} bits per value<br>` +
@@ -70,22 +71,28 @@ function drawMap(trial) {
     data: [{ type: "heatmap", x: columns, y: names, z, text, colorscale, zmin: -0.5, zmax: used.length + 0.5,
       showscale: false, xgap: 3, ygap: 2, hoverinfo: "text", hoverongaps: false }],
     layout: { ...study.plots.front.layout, shapes: [], showlegend: false,
-      margin: { l: 10, r: 10, t: 52, b: 10 },
-      xaxis: { ...axis, side: "top", type: "category", tickangle: 0 },
+      annotations: [], margin: { l: 10, r: 10, t: 30, b: 10 },
+      xaxis: { ...axis, side: "top", type: "category", tickangle: crowded ? -35 : 0 },
       yaxis: { ...axis, type: "category", tickmode: "linear", dtick: 1,
         tickfont: { family: "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace", size: 12 } } },
   });
 }
 
+/** The share of the plan's elements that each format has. */
 function showShares(trial) {
   const elements = study.formats.map(() => 0);
   study.sites.forEach((site, i) => { if (trial.plan[i] >= 0) elements[trial.plan[i]] += site.elements || 1; });
   const bar = element("plan-shares");
+  const total = elements.reduce((sum, count) => sum + count, 0);
   bar.replaceChildren();
+  element("plan-key").replaceChildren();
   elements.forEach((count, f) => {
     if (count === 0) return;
     const share = add(bar, "div", "", { title: study.formats[f].name });
     share.style.cssText = `flex:${count};background:${shade(f)}`;
+    const item = add(element("plan-key"), "li", "", { title: study.formats[f].name });
+    add(item, "span", "").style.background = shade(f);
+    item.append(`${study.formats[f].short} ${Math.round((100 * count) / total)}%`);
   });
 }
 
@@ -97,7 +104,7 @@ function showPlan() {
   element("plan-metrics").replaceChildren();
   for (const [metric, value] of Object.entries(trial.metrics)) {
     const pair = add(element("plan-metrics"), "div", "");
-    add(pair, "dt", metric.replaceAll("_", " "));
+    add(pair, "dt", metric.replaceAll("_", " ") + (metric === "memory" ? " (bytes)" : ""));
     add(pair, "dd", number(value), { "data-metric": metric });
   }
   const body = element("plan-table").tBodies[0];
@@ -106,7 +113,7 @@ function showPlan() {
     if (trial.plan[i] < 0) return;
     const row = add(body, "tr", "", { "data-site": site.name });
     add(row, "td", site.name, { class: "name" });
-    add(row, "td", study.formats[trial.plan[i]].name, { class: "format" });
+    add(row, "td", study.formats[trial.plan[i]].short, { class: "format", title: study.formats[trial.plan[i]].name });
     add(row, "td", number(study.formats[trial.plan[i]].bits), { class: "number" });
   });
   element("plan-json").textContent = JSON.stringify(planOf(trial), null, 2);
@@ -170,10 +177,11 @@ function fillWords() {
   const { complete, pruned, failed } = study.counts;
   const limits = Object.entries(study.limits).map(([metric, bound]) =>
     `${metric} ${study.objectives[metric] === "max" ? "at least" : "at most"} ${number(bound)}`);
-  element("summary").textContent = `A format for each of ${study.sites.length} sites, ` +
-    Object.entries(study.objectives).map(([metric, way]) => `${metric} to the ${way}imum`).join(" and ") +
-    (limits.length ? `, ${limits.join(" and ")}` : "") + `. ${complete} trials were run` +
-    (pruned ? `, ${pruned} broke a limit and were not` : "") + (failed ? `, ${failed} failed` : "") + ".";
+  const ways = { min: "lowest", max: "highest" };
+  const aims = Object.entries(study.objectives).map(([metric, way]) => `${ways[way]} ${metric}`);
+  const runs = [`${complete} trials run`, pruned && `${pruned} beyond a limit, not run`, failed && `${failed} failed`];
+  add(element("summary"), "li", `${study.sites.length} sites · sought: ${[aims.join(" and "), ...limits].join(", ")}`);
+  add(element("summary"), "li", runs.filter(Boolean).join(" · "));
   element("progress-note").textContent = limits.length ? `Among trials with ${limits.join(" and ")}.` : "";
   element("errors-section").hidden = study.errors.length === 0;
   element("errors-title").textContent = `${study.errors.length} failed trials`;
@@ -182,7 +190,9 @@ function fillWords() {
 
 function drawTensor() {
   const tensor = study.tensors[element("tensor").selectedIndex];
-  if (tensor) draw("distribution", tensor.plot);
+  if (!tensor) return;
+  element("tensor-note").textContent = tensor.note;
+  draw("distribution", tensor.plot);
 }
 
 function drawAll() {

@@ -10,7 +10,7 @@ from typing import Any
 from quire.errors import StudyError
 from quire.formats import parse
 from quire.report.distribution import distribution
-from quire.report.figures import axes, complete
+from quire.report.figures import axes, complete, short
 from quire.report.front import front
 from quire.report.progress import progress
 from quire.report.results import StudyResults
@@ -54,7 +54,9 @@ def payload(results: StudyResults) -> dict[str, Any]:
         "counts": _counts(results),
         "front": list(results.front),
         "chosen": _shown_first(results),
-        "formats": [{"name": name, "bits": bits} for name, bits in formats.items()],
+        "formats": [
+            {"name": name, "short": short(name), "bits": bits} for name, bits in formats.items()
+        ],
         "sites": [
             {"name": s.name, "role": s.role, "shape": s.shape, "elements": s.elements}
             for s in sites
@@ -79,7 +81,11 @@ def payload(results: StudyResults) -> dict[str, Any]:
         ],
         "plots": {"front": front(results), "progress": progress(results)},
         "tensors": [
-            {"name": f"{tensor.site} · {tensor.format}", "plot": distribution(tensor)}
+            {
+                "name": f"{tensor.site} · {tensor.format}",
+                "note": f"The ticks below are the {len(tensor.grid)} values of {tensor.format}.",
+                "plot": distribution(tensor),
+            }
             for tensor in results.tensors
         ],
     }

@@ -38,7 +38,8 @@ def progress(results: StudyResults) -> Figure:
             }
         )
     plot = layout("trials run", "best " + title(results, up))
-    plot["yaxis"]["type"] = scale([value for trace in traces for value in trace["y"]])
+    plot["yaxis"].update(scale([value for trace in traces for value in trace["y"]]))
+    plot["xaxis"]["rangemode"] = "tozero"
     plot["showlegend"] = len(traces) > 1
     return {"data": traces, "layout": plot}
 
