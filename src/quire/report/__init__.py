@@ -1,5 +1,6 @@
 """Pages that show what a study found; reads results only."""
 
+from quire.report.page import page
 from quire.report.results import StudyResults
 
-__all__ = ["StudyResults"]
+__all__ = ["StudyResults", "page"]

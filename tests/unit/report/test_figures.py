@@ -1,0 +1,95 @@
+"""The plots of a page: the numbers that they draw."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from quire.report.distribution import distribution
+from quire.report.figures import axes, scale, short, title
+from quire.report.front import front
+from quire.report.progress import progress
+from quire.report.results import StudyResults, TensorRecord
+
+RESULTS = StudyResults.load(Path(__file__).parents[2] / "data" / "study.json")
+
+
+def trace(figure: dict, name: str) -> dict:
+    return next(trace for trace in figure["data"] if trace["name"] == name)
+
+
+def test_front_draws_each_completed_trial_once_beside_the_baseline():
+    figure = front(RESULTS)
+    assert trace(figure, "trials")["customdata"] == [3]
+    assert trace(figure, "front")["customdata"] == [0, 6, 7]
+    assert trace(figure, "front")["x"] == [4.25, 4.45, 6.0]
+    assert trace(figure, "front")["y"] == [0.3, 0.2, 0.05]
+    assert trace(figure, "uniform formats")["customdata"] == [0, 1]
+    assert trace(figure, "uniform formats")["text"] == ["mxint4", "mxint8"]
+    assert trace(figure, "chosen plan")["customdata"] == [6]
+
+
+def test_front_marks_the_limit_and_the_height_of_fp32():
+    figure = front(RESULTS)
+    limit, baseline = figure["layout"]["shapes"]
+    assert (limit["x0"], limit["x1"]) == (4.5, 4.5)
+    assert (baseline["y0"], baseline["y1"]) == (0.09, 0.09)
+    words = {note["text"]: note for note in figure["layout"]["annotations"]}
+    assert words["limit 4.5"]["x"] == 4.5
+    assert words["fp32"]["y"] == pytest.approx(math.log10(0.09))
+
+
+def test_front_says_which_way_is_better():
+    layout = front(RESULTS)["layout"]
+    assert layout["xaxis"]["title"]["text"] == "average bits per value · lower is better"
+    assert layout["yaxis"]["title"]["text"] == "loss · lower is better"
+
+
+def test_a_single_objective_is_drawn_against_bits():
+    results = dataclasses.replace(RESULTS, objectives={"accuracy": "max"})
+    assert axes(results) == ("bits", "accuracy")
+    assert title(results, "bits") == "average bits per value"
+    assert title(results, "accuracy") == "accuracy · higher is better"
+
+
+def test_progress_counts_runs_of_a_family_and_keeps_the_best_within_limits():
+    figure = progress(RESULTS)
+    mixed = trace(figure, "mixed")
+    # Runs 3, 4 (failed), 6 and 7 (beyond the limit of 4.5 bits); the pruned one cost nothing.
+    assert mixed["x"] == [1, 2, 3, 4]
+    assert mixed["y"] == [0.5, 0.5, 0.2, 0.2]
+    assert trace(figure, "mxint")["y"] == [0.3, 0.3]
+
+
+def test_progress_of_a_metric_to_maximise_obeys_a_lower_bound():
+    results = dataclasses.replace(RESULTS, objectives={"loss": "max"}, limits={"loss": 0.1})
+    assert trace(progress(results), "mixed")["y"] == [0.5, 0.5, 0.5, 0.5]
+    results = dataclasses.replace(RESULTS, objectives={"loss": "max"}, limits={"loss": 0.6})
+    assert trace(progress(results), "mixed")["y"] == []
+
+
+def test_distribution_is_a_density_over_the_grid():
+    tensor = TensorRecord("fc1.weight", "mxint4", (0.0, 0.0, 0.5, 1.0), (-1.0, 0.0, 1.0))
+    figure = distribution(tensor)
+    bars = trace(figure, "fc1.weight")
+    assert sum(bars["y"]) * bars["width"] == pytest.approx(1.0)
+    assert bars["y"][0] == pytest.approx(2 * bars["y"][-1])
+    assert trace(figure, "values of mxint4")["x"] == [-1.0, 0.0, 1.0]
+
+
+def test_distribution_of_equal_elements():
+    bars = trace(distribution(TensorRecord("w", "mxint4", (2.0, 2.0), (0.0,))), "w")
+    assert sum(bars["y"]) * bars["width"] == pytest.approx(1.0)
+
+
+def test_scale_is_logarithmic_where_values_span_much():
+    assert scale([1.0, 2.0]) == {"type": "linear"}
+    assert scale([0.0, 9.0]) == {"type": "linear"}
+    assert scale([0.2, 2.0])["ticktext"][:6] == ["0.1", "0.2", "0.3", "0.5", "0.7", "1"]
+    assert scale([1.0, 1e5])["tickvals"] == [1.0, 10.0, 100.0, 1e3, 1e4, 1e5]
+
+
+def test_short_leaves_out_the_names_of_parameters():
+    assert short("bfp(4,scale_bits=8,size=16)") == "bfp(4,8,16)"
+    assert short("mxint4") == "mxint4"
