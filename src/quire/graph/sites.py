@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from math import prod
 
-from torch.fx import GraphModule
+import torch
+from torch.fx import GraphModule, Node
 
+from quire.graph.dataflow import Origin, origins
+from quire.graph.edges import Edge, edges_of
+from quire.graph.rewrite import attribute
+from quire.graph.site_names import op_names
+from quire.graph.types import float_type
+from quire.ops import op_of
 from quire.ops.base import Axis, Role, Shape
 
 
@@ -48,4 +57,72 @@ class Site:
 
 def sites(graph: GraphModule) -> dict[str, Site]:
     """Every site of a captured graph by name, in the order of the graph."""
-    raise NotImplementedError
+    origin = origins(graph)
+    edges = {node: list(edges_of(node, origin)) for node in graph.graph.nodes}
+    names = op_names([node for node in edges if edges[node]])
+    found = {
+        site.name: (site, _source(graph, edge, origin))
+        for node, group in edges.items()
+        for edge in group
+        for site in [_site(edge, names[node])]
+    }
+    return _tied(found)
+
+
+def _site(edge: Edge, op_name: str) -> Site:
+    node, operand = edge.node, edge.operand
+    typed, op = float_type(edge.value), op_of(node)
+    shape = () if typed is None else typed.example
+    axis = operand.axis(node) if callable(operand.axis) else operand.axis
+    name = f"{op_name}.{operand.name}"
+    return Site(
+        name=name,
+        op=operand.role if op is None else op.name,
+        path=node.meta["quire_path"],
+        operand=operand.name,
+        role=operand.role,
+        shape=shape,
+        elements=prod(shape),
+        macs=edge.macs,
+        axis=axis if len(shape) > 1 else -1,
+        tie=name,
+        node=node.name,
+        arg=operand.arg,
+        is_operand=operand.is_operand,
+    )
+
+
+def _source(graph: GraphModule, edge: Edge, origin: dict[Node, Origin]) -> Hashable:
+    """Equal for the sites of one tie group; None for a site that is never tied.
+
+    Uses of one parameter are tied, and equal uses of one activation along the same axis.
+    """
+    if edge.operand.arg is None or not isinstance(edge.value, Node):
+        return None
+    if origin[edge.value].is_static:
+        return _expression(graph, edge.value)
+    axis = edge.operand.axis
+    return edge.value, axis(edge.node) if callable(axis) else axis, edge.operand.role
+
+
+def _expression(graph: GraphModule, value: object) -> Hashable:
+    """How a static tensor is computed from the tensors that the graph holds."""
+    if not isinstance(value, Node):
+        return repr(value)
+    if value.op == "get_attr":
+        held = attribute(graph, str(value.target))
+        return id(held) if isinstance(held, torch.Tensor) else str(value.target)
+    return str(value.target), *(_expression(graph, arg) for arg in value.args)
+
+
+def _tied(found: dict[str, tuple[Site, Hashable]]) -> dict[str, Site]:
+    """Name each tie group by its first site; one that holds an operand is made of operands."""
+    groups: dict[Hashable, list[Site]] = {}
+    for site, source in found.values():
+        groups.setdefault(site.name if source is None else source, []).append(site)
+    tied = {
+        site.name: replace(site, tie=group[0].name, is_operand=any(s.is_operand for s in group))
+        for group in groups.values()
+        for site in group
+    }
+    return {name: tied[name] for name in found}

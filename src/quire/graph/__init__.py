@@ -1,0 +1,8 @@
+"""Graphs: capture of a model, the types of its tensors, and its sites."""
+
+from quire.graph.capture import CaptureInfo, capture
+from quire.graph.sites import Site, sites
+from quire.graph.types import TensorType, type_of
+from quire.graph.verify import verify
+
+__all__ = ["CaptureInfo", "Site", "TensorType", "capture", "sites", "type_of", "verify"]

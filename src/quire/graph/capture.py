@@ -1,0 +1,210 @@
+"""Capture: from a PyTorch module to a typed FX graph. The only importer of `torch.export`."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram, export
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from quire.errors import CaptureError
+from quire.graph.annotate import annotate
+from quire.graph.drop_assertions import drop_assertions
+from quire.graph.fold_batch_norm import fold_batch_norm
+from quire.graph.fuse_rms_norm import fuse_rms_norm
+from quire.graph.name_attention import name_attention
+from quire.graph.open_attention import open_attention
+from quire.graph.restore_dropout import mark_dropout, restore_dropout
+from quire.graph.restore_linear import restore_linear
+from quire.graph.restore_reshape import restore_reshape
+from quire.graph.verify import verify
+
+PASSES: tuple[Callable[[GraphModule], None], ...] = (
+    drop_assertions,
+    restore_reshape,
+    restore_dropout,
+    restore_linear,
+    open_attention,
+    fold_batch_norm,
+    fuse_rms_norm,
+    name_attention,
+)
+
+Examples = tuple[Any, ...] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CaptureInfo:
+    """What capture found out about a model, in `graph.meta["quire"]`.
+
+    unknown_ops: "module path: target" of each op that Quire does not know; it runs in fp32.
+    dynamic_batch: whether the graph takes any batch size.
+    """
+
+    unknown_ops: tuple[str, ...]
+    dynamic_batch: bool
+
+
+def capture(
+    model: nn.Module, example_inputs: Examples, *, dynamic_batch: bool = True
+) -> GraphModule:
+    """The graph of `model`, each tensor typed, for `sites`, `quantize` and every later stage.
+
+    model: any module that `torch.export` takes, on any device, in fp32, bf16 or fp16.
+    example_inputs: a tuple of arguments or a dict of keyword arguments. With `dynamic_batch` every
+        tensor whose first size is that of the first tensor has a batch there, which stays free.
+
+    The graph shares its parameters and buffers with `model`: training the graph trains the model,
+    and its state dict has the keys of the model's. It is captured in evaluation mode; dropout
+    modules and `dropout` calls follow `train()` and `eval()` of the graph, batch norm keeps its
+    statistics, and a dropout rate that the model hands to a fused attention in training alone is
+    not seen. What no pass rewrites computes what the model computes, bit for bit.
+
+    Raises CaptureError, naming the line of the model, where control flow depends on data, and
+    where `model` cannot be exported or fixes its batch size.
+    """
+    arguments, shapes = _dynamic(example_inputs) if dynamic_batch else (example_inputs, None)
+    with _evaluating(model):
+        program = _exported(model, arguments, shapes)
+    graph = _graph_of(program, model)
+    for run in PASSES:
+        run(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    graph.train(model.training)
+    graph.meta["quire"] = CaptureInfo(annotate(graph), dynamic_batch)
+    verify(graph)
+    return graph
+
+
+def _exported(model: nn.Module, arguments: Examples, shapes: Any) -> ExportedProgram:
+    """The functional program; composite ops that passes and sites know stay whole."""
+    args = arguments if isinstance(arguments, tuple) else ()
+    kwargs = dict(arguments) if isinstance(arguments, Mapping) else {}
+    try:
+        with _silence():
+            program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+            mark_dropout(program.graph_module)
+            return program.run_decompositions(_decompositions())
+    except Exception as error:
+        raise CaptureError(_explain(model, error)) from error
+
+
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    """What export shall take apart besides mutation and views: `einsum`, into its products."""
+    einsum = torch.ops.aten.einsum.default
+    return {einsum: torch.export.default_decompositions()[einsum]}
+
+
+def _graph_of(program: ExportedProgram, model: nn.Module) -> GraphModule:
+    """A graph module that can train, whose state dict has the keys of the model's."""
+    exported = program.module(check_guards=False)
+    assert isinstance(exported, GraphModule)
+    graph = GraphModule(exported, exported.graph, type(model).__name__)
+    state = model.state_dict(keep_vars=True)
+    for name, constant in list(graph.named_buffers(remove_duplicate=False)):
+        if name not in state:  # GraphModule makes every buffer persistent
+            _hold(graph, name, constant, persistent=False)
+    held = dict(graph.named_parameters(remove_duplicate=False))
+    held |= dict(graph.named_buffers(remove_duplicate=False))
+    for name, value in state.items():
+        if name not in held and isinstance(value, torch.Tensor):
+            _hold(graph, name, value, persistent=True)
+    return graph
+
+
+def _hold(graph: GraphModule, name: str, value: torch.Tensor, *, persistent: bool) -> None:
+    """Make `value` an attribute of `graph` under the dotted `name`."""
+    path, _, leaf = name.rpartition(".")
+    if path and path not in dict(graph.named_modules()):
+        graph.add_submodule(path, nn.Module())
+    owner = graph.get_submodule(path)
+    if isinstance(value, nn.Parameter):
+        owner.register_parameter(leaf, value)
+        return
+    if hasattr(owner, leaf):
+        delattr(owner, leaf)
+    owner.register_buffer(leaf, value, persistent=persistent)
+
+
+def _dynamic(example_inputs: Examples) -> tuple[Examples, Any]:
+    """Inputs of at least two examples, since export fixes a size of one; and the sizes to free."""
+    tensors = [x for x in pytree.tree_leaves(example_inputs) if isinstance(x, torch.Tensor)]
+    batch = next((x.shape[0] for x in tensors if x.dim()), None)
+
+    def is_batched(x: object) -> bool:
+        return isinstance(x, torch.Tensor) and x.dim() > 0 and x.shape[0] == batch
+
+    def doubled(x: Any) -> Any:
+        return torch.cat([x, x]) if batch == 1 and is_batched(x) else x
+
+    def sizes(x: object) -> dict[int, Any] | None:
+        return {0: Dim.DYNAMIC} if is_batched(x) else None
+
+    return pytree.tree_map(doubled, example_inputs), pytree.tree_map(sizes, example_inputs)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` in evaluation mode; every module has its own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep export's warnings, logs and dumps of graphs off the console."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+_CAUSES = (
+    (
+        "data-dependent",
+        "its control flow depends on the values of a tensor; use torch.where, or take the "
+        "decision outside the model",
+    ),
+    (
+        "Constraints violated",
+        "it fixes the batch size; free it in the model, or capture with dynamic_batch=False",
+    ),
+    ("DynamicCache", "it returns a cache; set model.config.use_cache = False"),
+)
+
+
+def _explain(model: nn.Module, error: Exception) -> str:
+    """Why the model cannot be captured, and where in its source."""
+    text = str(error)
+    reason = next((reason for sign, reason in _CAUSES if sign in text), None)
+    reason = reason or f"torch.export fails: {text.strip().splitlines()[0] if text else error!r}"
+    return f"{type(model).__name__} cannot be captured: {reason}{_model_line(error)}"
+
+
+def _model_line(error: Exception) -> str:
+    """The innermost line of the traceback that is neither PyTorch's nor Quire's."""
+    own = (os.path.dirname(torch.__file__), os.path.dirname(os.path.dirname(__file__)))
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in stack if f.line and not f.filename.startswith(own)]
+    return f" ({frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line})" if frames else ""

@@ -1,0 +1,65 @@
+"""The invariants of a captured graph: a table of rules, checked after capture and after rewrites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.fx import GraphModule, Node
+
+from quire.errors import CaptureError
+from quire.graph.rewrite import attribute
+from quire.graph.types import infer_type, type_of
+
+
+def _tensor_is_typed(graph: GraphModule, node: Node) -> str | None:
+    traced = isinstance(node.meta.get("val"), torch.Tensor)
+    return "produces a tensor without a type" if traced and type_of(node) is None else None
+
+
+def _type_has_the_traced_shape(graph: GraphModule, node: Node) -> str | None:
+    typed, traced = type_of(node), infer_type(node.meta.get("val"))
+    if typed is None or traced is None or typed.shape == traced.shape:
+        return None
+    return f"has the type {typed} and produces {traced}"
+
+
+def _op_is_functional(graph: GraphModule, node: Node) -> str | None:
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.is_mutable:
+        return None
+    return f"writes in place ({node.target}); keep state out of forward()"
+
+
+def _attribute_exists(graph: GraphModule, node: Node) -> str | None:
+    if node.op not in ("get_attr", "call_module"):
+        return None
+    try:
+        attribute(graph, str(node.target))
+    except AttributeError:
+        return f"reads {node.target!r}, which the graph does not hold"
+    return None
+
+
+def _no_subgraph(graph: GraphModule, node: Node) -> str | None:
+    is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
+    return f"calls a region of its own ({node.target}); inline it" if is_region else None
+
+
+RULES: tuple[Callable[[GraphModule, Node], str | None], ...] = (
+    _tensor_is_typed,
+    _type_has_the_traced_shape,
+    _op_is_functional,
+    _attribute_exists,
+    _no_subgraph,
+)
+
+
+def verify(graph: GraphModule) -> None:
+    """Check every rule at every node; CaptureError names the first node that breaks one."""
+    graph.graph.lint()
+    for node in graph.graph.nodes:
+        for rule in RULES:
+            problem = rule(graph, node)
+            if problem is not None:
+                where = node.meta.get("quire_path") or "the root module"
+                raise CaptureError(f"node {node.name!r} of {where} {problem}")
