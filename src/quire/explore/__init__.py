@@ -1,0 +1,15 @@
+"""The search for mixed-precision plans: spaces of formats, Optuna studies, their results."""
+
+from importlib.util import find_spec
+
+from quire.errors import StudyError
+
+if find_spec("optuna") is None:
+    raise StudyError("a search needs Optuna: pip install 'quire[search]'")
+
+from quire.explore.run import search
+from quire.explore.study import Study
+from quire.explore.task import Task
+from quire.explore.trial import Trial
+
+__all__ = ["Study", "Task", "Trial", "search"]

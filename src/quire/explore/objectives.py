@@ -1,0 +1,77 @@
+"""What a search wants: metrics to maximise or minimise, and hard limits on metrics."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from quire.errors import StudyError
+
+DIRECTIONS = {"min": "minimize", "max": "maximize"}  # ours -> Optuna's
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """Objectives in order of importance, and limits.
+
+    directions: {metric: "min" or "max"}.
+    limits: {metric: bound}; the bound is a lower one for a metric that is maximised, an upper one
+        for every other.
+    """
+
+    directions: Mapping[str, str]
+    limits: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not self.directions:
+            raise StudyError('a search needs an objective, such as {"accuracy": "max"}')
+        for metric, direction in self.directions.items():
+            if direction not in DIRECTIONS:
+                raise StudyError(f'objective {metric!r} is {direction!r}: write "min" or "max"')
+
+    def check_metrics(self, known: Iterable[str]) -> None:
+        """Raise StudyError where an objective or a limit names none of the known metrics."""
+        names = sorted(known)
+        for kind, metrics in (("objective", self.directions), ("limit", self.limits)):
+            for metric in metrics:
+                if metric not in names:
+                    raise StudyError(
+                        f"{kind} {metric!r} is no metric of this task; there are {', '.join(names)}"
+                    )
+
+    def values(self, metrics: Mapping[str, float]) -> list[float]:
+        """The objectives' values, in order."""
+        return [metrics[name] for name in self.directions]
+
+    def losses(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The objectives' values, in order, signed so that lower is better."""
+        return tuple(self._sign(name) * metrics[name] for name in self.directions)
+
+    def excess(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """By how much each limit on one of `metrics` is exceeded; zero or less where it is met."""
+        return {
+            name: self._sign(name) * (metrics[name] - bound)
+            for name, bound in self.limits.items()
+            if name in metrics
+        }
+
+    def admits(self, metrics: Mapping[str, float]) -> bool:
+        """Whether `metrics` meet every limit on them."""
+        return all(excess <= 0 for excess in self.excess(metrics).values())
+
+    def _sign(self, metric: str) -> int:
+        return -1 if self.directions.get(metric) == "max" else 1
+
+
+def pareto_front(items: Sequence[T], losses: Sequence[tuple[float, ...]]) -> list[T]:
+    """The items that no other dominates, the best in the first objective first.
+
+    losses: one tuple an item, lower is better. Of equal items the first stays.
+    """
+    order = sorted(range(len(items)), key=lambda i: (losses[i], i))
+    front: list[int] = []
+    for i in order:  # in this order nothing later dominates anything earlier
+        pairs = (zip(losses[j], losses[i], strict=True) for j in front)
+        if not any(all(a <= b for a, b in pair) for pair in pairs):
+            front.append(i)
+    return [items[i] for i in front]

@@ -1,0 +1,71 @@
+"""The progress line of a search: trials, the best so far, rate, time left."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from quire.explore.objectives import Objectives
+from quire.explore.trial import Trial
+
+
+class SearchProgress:
+    """A context manager; `show` redraws the line after a trial."""
+
+    def __init__(self, name: str, done: int, total: int, objectives: Objectives, on: bool) -> None:
+        self._objectives = objectives
+        self._best: Trial | None = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            _RateColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            disable=not on,
+        )
+        self._bar = self._progress.add_task(name, total=total, completed=done, best="")
+
+    def __enter__(self) -> "SearchProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, trial: Trial) -> None:
+        """Count a trial."""
+        if trial.state == "complete" and self._objectives.admits(trial.metrics):
+            candidates = [self._best, trial] if self._best else [trial]
+            self._best = min(candidates, key=lambda t: self._objectives.losses(t.metrics))
+        self._progress.update(self._bar, advance=1, best=self._describe())
+
+    def say(self, message: str) -> None:
+        """Print a message above the line."""
+        self._progress.console.print(message, highlight=False, markup=False)
+
+    def _describe(self) -> str:
+        if self._best is None:
+            return ""
+        metrics = self._best.metrics
+        return "best " + " ".join(f"{m} {metrics[m]:.4g}" for m in self._objectives.directions)
+
+
+class _RateColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")

@@ -1,0 +1,160 @@
+"""`search`: propose plans within the limits, run them, keep what they give."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from quire.errors import StudyError
+from quire.explore.clock import Clock
+from quire.explore.limits import Terrain
+from quire.explore.objectives import Objectives
+from quire.explore.progress import SearchProgress
+from quire.explore.records import check_same, create_study, find_study, read_trials, to_record
+from quire.explore.sampling import Proposal, Proposer, make_proposer
+from quire.explore.space import FormatLists, build_space
+from quire.explore.study import Study
+from quire.explore.task import Task
+from quire.explore.trial import BASELINE, UNIFORM, Trial
+from quire.explore.workbench import Workbench
+
+
+def search(
+    task: Task,
+    formats: FormatLists,
+    objectives: Mapping[str, str],
+    *,
+    limits: Mapping[str, float] | None = None,
+    sites: Sequence[str] | None = None,
+    name: str = "search",
+    trials: int = 200,
+    workers: int = 1,
+    storage: str = "study.journal",
+    sampler: str | BaseSampler = "tpe",
+    seed: int = 0,
+    qat_epochs: int = 0,
+    progress: bool = True,
+    on_trial: Callable[[Trial], object] | None = None,
+) -> Study:
+    """Find plans that are best by the objectives and within the limits; resumes a study by name.
+
+    formats: format patterns (`quire.explore.patterns`) for every site searched, or
+        {site pattern: format patterns}, where the last match wins.
+    objectives: {metric: "max" or "min"}, the most important first. Metrics are what the task's
+        `evaluate` returns, and the costs bits, weight_bits, activation_bits, memory, bitops.
+    limits: {metric: bound}, upper ones but for metrics that are maximised. A plan that breaks a
+        limit on a cost is never run.
+    sites: fnmatch patterns of site names; None: the operands of products and convolutions.
+    trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
+        plans that meet the limits (the next ones) and failed trials are counted.
+    storage: a file for Optuna's journal, or the URL of another Optuna storage.
+    sampler: "tpe", "nsga2", "random", "grid", a class name of `optuna.samplers`, or a sampler.
+    qat_epochs: epochs that the task's `train` gives each plan before it is evaluated.
+    on_trial: called with each trial after it has been stored.
+
+    A trial whose `evaluate` raises, or returns what is no finite number, fails with its message,
+    and the search goes on. Ctrl-C ends the search with the trials that are finished. Raises
+    StudyError for limits that no plan meets, an unknown metric or sampler, a stored study that
+    differs, and an fp32 model that cannot be evaluated.
+    """
+    if workers != 1:
+        raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
+    goal = Objectives(dict(objectives), dict(limits or {}))
+    clock = Clock()
+    bench = Workbench(task, qat_epochs, clock)
+    space = build_space(bench.sites.values(), formats, sites, bench.fit)
+    terrain = Terrain(space, goal, bench.costs)
+    with _optuna_quiet():
+        proposer = make_proposer(sampler, terrain, seed)
+        stored = _open(name, storage, bench, terrain)
+        run = Run(bench, terrain, proposer, stored, clock)
+        interrupted = False
+        with SearchProgress(name, run.count, trials, goal, progress) as line:
+            try:
+                for trial in run.trials(trials):
+                    line.show(trial)
+                    if on_trial is not None:
+                        on_trial(trial)
+            except KeyboardInterrupt:
+                interrupted = True
+                line.say(
+                    f"Stopped after {run.count} of {trials} trials, which are kept in {storage}: "
+                    f"the same search with name={name!r} goes on from there."
+                )
+        return Study.from_stored(stored, clock.seconds, interrupted)
+
+
+class Run:
+    """A search at work on a stored study, whose trials it takes over first."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        terrain: Terrain,
+        proposer: Proposer,
+        stored: optuna.Study,
+        clock: Clock,
+    ) -> None:
+        self._bench, self._terrain, self._proposer = bench, terrain, proposer
+        self._stored, self._clock = stored, clock
+        self.count = 0
+        for trial, record in read_trials(stored):
+            self._take(trial, record)
+
+    def trials(self, total: int) -> Iterator[Trial]:
+        """Run trials until the study has `total`: the uniform plans, then what is proposed."""
+        for label, genome in self._terrain.space.uniform().items():
+            if self.count >= total:
+                return
+            if not self._terrain.is_known(genome) and self._terrain.admits(genome):
+                yield self._try(Proposal(genome, self._terrain.space.params(genome)), label)
+        while self.count < total:
+            with self._clock("sampler"):
+                proposal = self._proposer.propose()
+            if proposal is None:
+                return
+            yield self._try(proposal, "")
+
+    def _try(self, proposal: Proposal, label: str) -> Trial:
+        formats = self._terrain.space.formats(proposal.genome)
+        trial = self._bench.run(self.count, formats, UNIFORM + label if label else "")
+        record = to_record(trial, self._terrain, proposal)
+        with self._clock("storage"):
+            self._stored.add_trial(record)
+        self._take(trial, record)
+        return trial
+
+    def _take(self, trial: Trial, record: optuna.trial.FrozenTrial) -> None:
+        self.count += 1
+        self._terrain.remember(trial.formats)
+        if record.params:
+            with self._clock("sampler"):
+                self._proposer.learn(record)
+
+
+def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna.Study:
+    """The stored study of that name, or a new one that has the baseline as its first trial."""
+    about = {**bench.describe(), **terrain.describe()}
+    stored = find_study(name, storage)
+    if stored is not None:
+        check_same(stored, about)
+        return stored
+    baseline = bench.run(0, {}, BASELINE)
+    if baseline.error:
+        raise StudyError(f"the fp32 model cannot be evaluated: {baseline.error}")
+    terrain.objectives.check_metrics(baseline.metrics)
+    stored = create_study(name, storage, terrain.objectives, about)
+    stored.add_trial(to_record(baseline, terrain, None))
+    return stored
+
+
+@contextmanager
+def _optuna_quiet() -> Iterator[None]:
+    """Optuna reports each study that it makes as news; only its warnings are."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)

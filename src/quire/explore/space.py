@@ -1,0 +1,247 @@
+"""The search space: for each site or tie group, the formats that it may take."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache, cached_property
+from random import Random
+from typing import Any, TypeAlias, cast
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+
+from quire.errors import StudyError
+from quire.explore.patterns import Fit, Pattern
+from quire.graph import Site
+
+Genome: TypeAlias = tuple[int, ...]
+"""A plan as indices: for each group in order, which of its candidates."""
+
+Params: TypeAlias = dict[str, int | str]
+"""A plan as Optuna's parameters."""
+
+FormatLists: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]]
+FitSites: TypeAlias = Callable[[Sequence[Site], str], int]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A format that a group may take.
+
+    format: the format string.
+    bits: stored bits a value at the group's first site, its scales counted.
+    params: Optuna's parameters that name it.
+    label: what it is called where every group takes it: `fixed(4,fitted)`.
+    """
+
+    format: str
+    bits: float
+    params: Mapping[str, int | str]
+    label: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A site, or all sites tied to it: one choice, named by its first site.
+
+    families: {pattern: names of its parameters}.
+    """
+
+    name: str
+    sites: tuple[Site, ...]
+    candidates: tuple[Candidate, ...]
+    distributions: Mapping[str, BaseDistribution]
+    families: Mapping[str, tuple[str, ...]]
+
+    @cached_property
+    def by_bits(self) -> tuple[int, ...]:
+        """Indices of the candidates, the smallest format first."""
+        return tuple(sorted(range(len(self.candidates)), key=lambda i: self.candidates[i].bits))
+
+    @cached_property
+    def _lookup(self) -> dict[tuple[tuple[str, int | str], ...], int]:
+        return {tuple(c.params.items()): i for i, c in enumerate(self.candidates)}
+
+    def smaller(self, i: int) -> list[int]:
+        """The candidates with fewer bits than candidate `i`."""
+        return [j for j, c in enumerate(self.candidates) if c.bits < self.candidates[i].bits]
+
+    def choose(self, params: Mapping[str, int | str]) -> int:
+        """The candidate that Optuna's parameters name; those of other families do not matter."""
+        family = params[self.name] if len(self.families) > 1 else next(iter(self.families))
+        named = ([self.name] if len(self.families) > 1 else []) + [*self.families[str(family)]]
+        return self._lookup[tuple((name, params[name]) for name in named)]
+
+
+@dataclass(frozen=True)
+class Space:
+    """All groups of a search, in graph order."""
+
+    groups: tuple[Group, ...]
+
+    @cached_property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Optuna's view: every parameter of every group, the same in each trial."""
+        return {name: d for group in self.groups for name, d in group.distributions.items()}
+
+    @property
+    def size(self) -> int:
+        """The number of plans."""
+        return math.prod(len(group.candidates) for group in self.groups)
+
+    @property
+    def cheapest(self) -> Genome:
+        """The plan with the smallest format at every site."""
+        return tuple(group.by_bits[0] for group in self.groups)
+
+    def genome(self, params: Mapping[str, int | str]) -> Genome:
+        """The plan that Optuna's parameters describe."""
+        return tuple(group.choose(params) for group in self.groups)
+
+    def neighbour(self, genome: Genome, random: Random) -> Genome:
+        """`genome` with another candidate at one random site, where there is a choice at all."""
+        changed = list(genome)
+        open_groups = [g for g, group in enumerate(self.groups) if len(group.candidates) > 1]
+        if open_groups:
+            g = random.choice(open_groups)
+            others = [i for i in range(len(self.groups[g].candidates)) if i != genome[g]]
+            changed[g] = random.choice(others)
+        return tuple(changed)
+
+    def params(self, genome: Genome, given: Mapping[str, int | str] | None = None) -> Params:
+        """Optuna's parameters of a plan; those that do not matter are taken from `given`."""
+        values: Params = {}
+        for group, i in zip(self.groups, genome, strict=True):
+            for name, distribution in group.distributions.items():
+                values[name] = given[name] if given else _first(distribution)
+            values.update(group.candidates[i].params)
+        return values
+
+    def formats(self, genome: Genome) -> dict[str, str]:
+        """{site: format string}, group by group."""
+        pairs = zip(self.groups, genome, strict=True)
+        return {site.name: g.candidates[i].format for g, i in pairs for site in g.sites}
+
+    def uniform(self) -> dict[str, Genome]:
+        """{label: plan} for each format, or setting of a pattern, that every group may take.
+
+        A `free` integer is at its fitted value.
+        """
+        first = [c for c in self.groups[0].candidates if "fitted+" not in c.label]
+        first = [c for c in first if "fitted-" not in c.label]
+        tables = [{c.label: i for i, c in enumerate(group.candidates)} for group in self.groups]
+        labels = [c.label for c in first if all(c.label in table for table in tables)]
+        return {label: tuple(table[label] for table in tables) for label in labels}
+
+    def describe(self) -> dict[str, Any]:
+        """The space as plain data: the sites in graph order, and {group: its formats}."""
+        keys = ("name", "op", "role", "shape", "elements", "macs", "tie")
+        return {
+            "sites": [{k: getattr(s, k) for k in keys} for g in self.groups for s in g.sites],
+            "formats": {g.name: [c.format for c in g.candidates] for g in self.groups},
+        }
+
+
+def build_space(
+    sites: Iterable[Site],
+    formats: FormatLists,
+    selected: Sequence[str] | None = None,
+    fit: FitSites | None = None,
+) -> Space:
+    """The space of a graph's sites.
+
+    formats: format patterns for every selected site, or {site pattern: format patterns}, where the
+        last match wins and the keys select the sites.
+    selected: fnmatch patterns of site names; None: the operands of products and convolutions.
+    fit: gives, for a group's sites and a template such as `fixed(8,{})`, the best integer.
+    Raises StudyError for a pattern that matches no site, and for sites that have no format.
+    """
+    sites = tuple(sites)
+    lists: Mapping[str, Sequence[str]]
+    if isinstance(formats, Mapping):
+        lists, selected = formats, tuple(formats)
+    else:
+        lists = {"*": formats}
+    chosen = _select(sites, selected)
+    parsed = {key: [Pattern.parse(text) for text in texts] for key, texts in lists.items()}
+    groups: dict[str, list[Site]] = {}
+    for site in chosen:
+        groups.setdefault(site.tie, []).append(site)
+    return Space(tuple(_group(g, _last_match(g[0], parsed), fit) for g in groups.values()))
+
+
+def _select(sites: tuple[Site, ...], patterns: Sequence[str] | None) -> list[Site]:
+    if patterns is None:
+        return [site for site in sites if site.is_operand]
+    for pattern in patterns:
+        if not any(fnmatchcase(site.name, pattern) for site in sites):
+            known = ", ".join(site.name for site in sites[:8])
+            raise StudyError(f"site pattern {pattern!r} matches no site; the first are {known}")
+    return [site for site in sites if any(fnmatchcase(site.name, p) for p in patterns)]
+
+
+def _last_match(site: Site, lists: Mapping[str, list[Pattern]]) -> list[Pattern]:
+    return [patterns for key, patterns in lists.items() if fnmatchcase(site.name, key)][-1]
+
+
+def _group(sites: Sequence[Site], patterns: Sequence[Pattern], fit: FitSites | None) -> Group:
+    name = sites[0].name
+    if not patterns:
+        raise StudyError(f"site {name} has no format to choose from: give at least one")
+    distributions: dict[str, BaseDistribution] = {}
+    if len(patterns) > 1:
+        distributions[name] = CategoricalDistribution([pattern.text for pattern in patterns])
+    for pattern in patterns:
+        for hole in pattern.holes:
+            distributions[_param(name, pattern, hole.name)] = _distribution(hole.values)
+    fit_here = _fit_once(sites, fit)
+    return Group(
+        name=name,
+        sites=tuple(sites),
+        candidates=tuple(c for p in patterns for c in _candidates(sites[0], p, fit_here, patterns)),
+        distributions=distributions,
+        families={p.text: tuple(_param(name, p, hole.name) for hole in p.holes) for p in patterns},
+    )
+
+
+def _candidates(
+    site: Site, pattern: Pattern, fit: Fit, patterns: Sequence[Pattern]
+) -> Iterator[Candidate]:
+    family: Params = {site.name: pattern.text} if len(patterns) > 1 else {}
+    for settings in pattern.settings():
+        fmt = pattern.format(settings, fit)
+        params = {_param(site.name, pattern, hole): value for hole, value in settings.items()}
+        bits = fmt.bits_per_value(_axis_length(site))
+        yield Candidate(str(fmt), bits, family | params, pattern.label(settings))
+
+
+def _fit_once(sites: Sequence[Site], fit: FitSites | None) -> Fit:
+    @cache
+    def fitted(template: str) -> int:
+        if fit is None:
+            raise StudyError(f"{template.format('fitted')}: no calibration data to fit it to")
+        return fit(sites, template)
+
+    return fitted
+
+
+def _param(name: str, pattern: Pattern, hole: str) -> str:
+    return f"{name} {pattern.text} {hole}"
+
+
+def _distribution(values: tuple[int, ...]) -> BaseDistribution:
+    low, high = min(values), max(values)
+    if values == tuple(range(low, high + 1)):
+        return IntDistribution(low, high)
+    return CategoricalDistribution(values)
+
+
+def _first(distribution: BaseDistribution) -> int | str:
+    if isinstance(distribution, CategoricalDistribution):
+        return cast("int | str", distribution.choices[0])
+    return cast("IntDistribution", distribution).low
+
+
+def _axis_length(site: Site) -> int:
+    axes = (site.axis,) if isinstance(site.axis, int) else site.axis
+    return max(1, math.prod(site.shape[axis] for axis in axes))

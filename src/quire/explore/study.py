@@ -1,0 +1,154 @@
+"""The results of a search: trials, the Pareto front, the best plan under bounds, files."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from quire.errors import StudyError
+from quire.explore.objectives import Objectives, pareto_front
+from quire.explore.records import ATTRIBUTE, find_study, read_trials
+from quire.explore.trial import Trial
+from quire.precision import Plan
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search, finished or not.
+
+    sites: the searched sites as plain data, in graph order.
+    timing: seconds that this call of `search` spent on "sampler", "quire", "evaluate", "storage".
+    interrupted: whether Ctrl-C ended it.
+    """
+
+    name: str
+    objectives: Objectives
+    sites: tuple[Mapping[str, Any], ...]
+    trials: tuple[Trial, ...]
+    timing: Mapping[str, float]
+    interrupted: bool = False
+
+    @classmethod
+    def load(cls, name: str, storage: str = "study.journal") -> "Study":
+        """The study of that name as it is stored; StudyError where there is none."""
+        if "://" not in storage and not Path(storage).exists():
+            raise StudyError(f"there is no study file {storage}")
+        stored = find_study(name, storage)
+        if stored is None:
+            raise StudyError(f"there is no study {name!r} in {storage}")
+        return cls.from_stored(stored)
+
+    @classmethod
+    def from_stored(
+        cls,
+        stored: optuna.Study,
+        timing: Mapping[str, float] | None = None,
+        interrupted: bool = False,
+    ) -> "Study":
+        """The study that an Optuna study keeps."""
+        about: dict[str, Any] = stored.user_attrs[ATTRIBUTE]
+        return cls(
+            name=stored.study_name,
+            objectives=Objectives(about["objectives"], about["limits"]),
+            sites=tuple(about["sites"]),
+            trials=tuple(trial for trial, _ in read_trials(stored)),
+            timing=timing or {},
+            interrupted=interrupted,
+        )
+
+    @property
+    def baseline(self) -> Trial:
+        """The fp32 model."""
+        return self.trials[0]
+
+    @property
+    def feasible(self) -> list[Trial]:
+        """The complete trials that meet every limit, the baseline left out."""
+        return [
+            trial
+            for trial in self.trials[1:]
+            if trial.state == "complete" and self.objectives.admits(trial.metrics)
+        ]
+
+    def pareto(self) -> list[Trial]:
+        """The feasible trials that no other dominates, the best in the first objective first."""
+        trials = self.feasible
+        return pareto_front(trials, [self.objectives.losses(t.metrics) for t in trials])
+
+    def best_trial(self, **bounds: float) -> Trial:
+        """The trial that is best in the first objective, then the second and so on, under bounds.
+
+        bounds: `max_<metric>=` and `min_<metric>=`, such as `max_bits=4`.
+        Raises StudyError for a bound on no metric, and where no trial meets the bounds.
+        """
+        tests = [(*self._bound(name), bound) for name, bound in bounds.items()]
+        fits = [
+            trial
+            for trial in self.feasible
+            if all(sign * trial.metrics[metric] <= sign * b for sign, metric, b in tests)
+        ]
+        if not fits:
+            asked = ", ".join(f"{name}={bound:g}" for name, bound in bounds.items()) or "no bounds"
+            raise StudyError(
+                f"study {self.name!r}: none of {len(self.feasible)} feasible trials fits {asked}"
+            )
+        return min(fits, key=lambda trial: self.objectives.losses(trial.metrics))
+
+    def best(self, **bounds: float) -> Plan:
+        """The plan of `best_trial`."""
+        return self.best_trial(**bounds).plan
+
+    def results(self) -> dict[str, Any]:
+        """Everything as plain data, in the layout that `quire.report` reads."""
+        chosen = self.pareto()
+        return {
+            "quire_study": 1,
+            "name": self.name,
+            "objectives": dict(self.objectives.directions),
+            "limits": dict(self.objectives.limits),
+            "sites": [dict(site) for site in self.sites],
+            "trials": [_row(trial) for trial in self.trials],
+            "front": [trial.number for trial in chosen],
+            "chosen": chosen[0].number if chosen else None,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write `results()` as JSON."""
+        Path(path).write_text(json.dumps(self.results(), indent=1) + "\n", encoding="utf-8")
+
+    def save_csv(self, path: str | Path) -> None:
+        """Write a table of the trials: number, label, state, metrics, formats by site, error."""
+        metrics = sorted({name for trial in self.trials for name in trial.metrics})
+        sites = [str(site["name"]) for site in self.sites]
+        head = ["number", "label", "family", "state", "seconds", "error", *metrics, *sites]
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, head, restval="")
+            table.writeheader()
+            for trial in self.trials:
+                row = _row(trial)
+                table.writerow(row.pop("metrics") | row.pop("plan") | row)
+
+    def _bound(self, name: str) -> tuple[int, str]:
+        side, _, metric = name.partition("_")
+        signs = {"max": 1, "min": -1}
+        if side not in signs or metric not in self.baseline.metrics:
+            known = ", ".join(self.baseline.metrics)
+            raise StudyError(f"{name!r} is no bound: write max_ or min_ and one of {known}")
+        return signs[side], metric
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "label": trial.label,
+        "family": trial.family,
+        "state": trial.state,
+        "seconds": trial.seconds,
+        "error": trial.error,
+        "metrics": dict(trial.metrics),
+        "plan": dict(trial.formats),
+    }

@@ -1,0 +1,71 @@
+"""What the user brings to a search: a model, its inputs, and functions that score and train it."""
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from quire.errors import TaskError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model and what it is for.
+
+    model: the trained fp32 network, in eval mode or not; a search never changes it.
+    example_inputs: a tuple, or a dict of keyword arguments, as `quire.capture` takes them.
+    evaluate: called with a module that takes the model's inputs (in eval mode, without gradients);
+        returns {metric: number}. It should score a validation split, never the test split.
+    calibration: inputs like `example_inputs` from which value ranges are taken; None: the examples.
+    train: called as `train(module, epochs)` for quantization-aware trials; trains in place.
+    """
+
+    model: nn.Module
+    example_inputs: tuple[Any, ...] | Mapping[str, Any]
+    evaluate: Callable[[nn.Module], Mapping[str, float]]
+    calibration: tuple[Any, ...] | Mapping[str, Any] | None = None
+    train: Callable[[nn.Module, int], object] | None = None
+
+    def score(self, model: nn.Module) -> dict[str, float]:
+        """The metrics of `model` as finite floats; TaskError where `evaluate` gives another thing."""
+        metrics: object = self.evaluate(model)
+        if not isinstance(metrics, Mapping) or not metrics:
+            raise TaskError(f"evaluate returned {metrics!r}: return {{metric name: number}}")
+        named = cast("Mapping[object, object]", metrics).items()
+        return {str(name): _finite(str(name), value) for name, value in named}
+
+    @classmethod
+    def resolve(cls, text: str) -> "Task":
+        """The task that `module:function` returns; the working directory is searched first."""
+        module_name, _, function_name = text.partition(":")
+        if not module_name or not function_name:
+            raise TaskError(f"task {text!r}: write module:function, a function that returns a Task")
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise TaskError(
+                f"task {text!r}: {error}; give a module of the working directory ({Path.cwd()}) "
+                "or an installed one, with dots and without .py"
+            ) from error
+        function = getattr(module, function_name, None)
+        if not callable(function):
+            raise TaskError(f"task {text!r}: {module_name} has no function {function_name!r}")
+        task = function()
+        if not isinstance(task, cls):
+            raise TaskError(f"task {text!r} returned a {type(task).__name__}; return a quire.Task")
+        return task
+
+
+def _finite(name: str, value: object) -> float:
+    number = float(value) if isinstance(value, Real) or hasattr(value, "item") else math.nan  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise TaskError(f"evaluate gave {name!r} = {value!r}: a metric is a finite number")
+    return number

@@ -1,0 +1,93 @@
+"""What a search does with one plan: count its cost, quantize the model, train and evaluate it."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quire.errors import TaskError
+from quire.explore.clock import Clock
+from quire.explore.fit import fit_integer
+from quire.explore.task import Task
+from quire.explore.trial import Trial
+from quire.graph import Site, capture, sites
+from quire.precision import Plan, cost, quantize
+
+
+class Workbench:
+    """A task whose model has been captured once.
+
+    clock: gets the seconds of "quire" (plan, cost, quantized weights) and of "evaluate".
+    """
+
+    def __init__(self, task: Task, qat_epochs: int, clock: Clock) -> None:
+        if qat_epochs and task.train is None:
+            raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
+        self._task, self._qat_epochs, self._clock = task, qat_epochs, clock
+        self._graph = capture(task.model, task.example_inputs)
+        self.sites = sites(self._graph)
+
+    def costs(self, formats: Mapping[str, str]) -> dict[str, float]:
+        """The metrics of {site: format string} that need no run: bits, memory, ..."""
+        with self._clock("quire"):
+            return cost(self._graph, Plan(formats)).metrics()
+
+    def run(self, number: int, formats: Mapping[str, str], label: str) -> Trial:
+        """Try {site: format string}. An exception fails the trial with its type and message."""
+        started = time.perf_counter()
+        costs = self.costs(formats)
+        metrics, error = dict[str, float](), ""
+        try:
+            metrics = self._evaluate(self._prepare(formats))
+            if shared := metrics.keys() & costs.keys():
+                raise TaskError(f"evaluate returned {shared}, which Quire computes: rename it")
+        except Exception as problem:  # whatever the user's code raises belongs to this trial
+            error = f"{type(problem).__name__}: {problem}"
+        return Trial(
+            number=number,
+            formats=formats,
+            metrics=metrics | costs,
+            state="failed" if error else "complete",
+            label=label,
+            seconds=round(time.perf_counter() - started, 6),
+            error=error,
+        )
+
+    def fit(self, group: Sequence[Site], template: str) -> int:
+        """The integer that suits the tensors of a group of sites best (`fit_integer`)."""
+        return fit_integer(template, [self._tensors[site.name] for site in group])
+
+    def describe(self) -> dict[str, Any]:
+        """What a study must have in common with this task to go on."""
+        return {"model": _digest(self._task.model), "qat_epochs": self._qat_epochs}
+
+    def _prepare(self, formats: Mapping[str, str]) -> nn.Module:
+        with self._clock("quire"):
+            return quantize(self._graph, Plan(formats)).eval()
+
+    def _evaluate(self, module: nn.Module) -> dict[str, float]:
+        with self._clock("evaluate"):
+            if self._qat_epochs and self._task.train is not None:
+                self._task.train(module.train(), self._qat_epochs)
+                module.eval()
+            with torch.no_grad():
+                return self._task.score(module)
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        """The operands of every site on the calibration data."""
+        raise NotImplementedError
+
+
+def _digest(model: nn.Module) -> str:
+    """A hash of the model's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(data.numpy().tobytes())
+    return digest.hexdigest()
