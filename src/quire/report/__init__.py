@@ -1,6 +1,12 @@
-"""Pages that show what a study found; reads results only."""
+"""Pages that show what a study found; reads results only.
+
+results = StudyResults.load("study.json")
+results = dataclasses.replace(results, figures=..., tensors=(sample(...),))
+page(results, "page.html")
+"""
 
 from quire.report.page import page
-from quire.report.results import StudyResults
+from quire.report.results import Figure, StudyResults, TensorRecord
+from quire.report.sample import sample
 
-__all__ = ["StudyResults", "page"]
+__all__ = ["Figure", "StudyResults", "TensorRecord", "page", "sample"]

@@ -16,7 +16,7 @@ def front(results: StudyResults) -> Figure:
     """
     across, up = axes(results)
     trials = complete(results)
-    baseline = [t for t in trials if t.label == "uniform fp32"]
+    baseline = [t for t in trials if t.baseline]
     uniform = [t for t in trials if t.uniform and t not in baseline]
     best = [t for t in trials if t.number in results.front and t not in baseline]
     best.sort(key=lambda trial: trial.metrics[across])

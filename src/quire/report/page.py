@@ -83,7 +83,9 @@ def payload(results: StudyResults) -> dict[str, Any]:
         "tensors": [
             {
                 "name": f"{tensor.site} · {tensor.format}",
-                "note": f"The ticks below are the {len(tensor.grid)} values of {tensor.format}.",
+                "note": f"The ticks below are the {len(tensor.grid)} values of {tensor.format}."
+                if tensor.grid
+                else "",
                 "plot": distribution(tensor),
             }
             for tensor in results.tensors

@@ -15,7 +15,7 @@ def progress(results: StudyResults) -> Figure:
     better = min if results.objectives[up] == "min" else max
     curves: dict[str, list[TrialRecord]] = {}
     for trial in results.trials:
-        if trial.state != "pruned":
+        if trial.state != "pruned" and not trial.baseline:
             curves.setdefault(trial.family or "all trials", []).append(trial)
     long_enough = {name: run for name, run in curves.items() if len(run) > 1} or curves
     traces: list[Figure] = []

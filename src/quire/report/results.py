@@ -27,9 +27,10 @@
 ```
 
 * `state` is "complete", "failed" (`error` says why) or "pruned" (it broke a limit and was not run).
-* `label` names plans that have a name; one that starts with "uniform " marks a uniform plan.
+* `label` names plans that have a name: "fp32" is the model as it came, "uniform mxint4" a uniform
+  plan, and "" any other.
 * `family` groups trials into curves of best-so-far against trials: "mxint", "bfp", "mixed", ...
-* `figures` are measured once, at the end, for the baseline and the chosen plan.
+* `figures` are measured once, at the end, for the fp32 model and the chosen plan.
 * `tensors`: `values` is a sample (a few thousand) of the elements, each divided by the scale of its
   block where the format has one (`unit` "block scale"), else as they are (`unit` ""); `grid` lists
   the values of the format's elements in that unit, ascending.
@@ -74,6 +75,11 @@ class TrialRecord:
     state: str = "complete"
     seconds: float = 0.0
     error: str = ""
+
+    @property
+    def baseline(self) -> bool:
+        """Whether this is the model as it came."""
+        return self.label == "fp32"
 
     @property
     def uniform(self) -> bool:

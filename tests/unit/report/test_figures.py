@@ -60,6 +60,7 @@ def test_progress_counts_runs_of_a_family_and_keeps_the_best_within_limits():
     assert mixed["x"] == [1, 2, 3, 4]
     assert mixed["y"] == [0.5, 0.5, 0.2, 0.2]
     assert trace(figure, "mxint")["y"] == [0.3, 0.3]
+    assert [curve["name"] for curve in figure["data"]] == ["mixed", "mxint"]
 
 
 def test_progress_of_a_metric_to_maximise_obeys_a_lower_bound():

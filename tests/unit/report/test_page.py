@@ -32,9 +32,8 @@ def test_formats_are_listed_from_narrow_to_wide():
         "bfp(4,scale_bits=8,size=16)",
         "mxfp6_e2m3",
         "mxint8",
-        "fp32",
     ]
-    assert list(bits.values()) == [4.25, 4.25, 4.5, 6.25, 8.25, 32.0]
+    assert list(bits.values()) == [4.25, 4.25, 4.5, 6.25, 8.25]
 
 
 def test_counts_and_errors():
