@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import GraphModule, Node
 from torch.utils._pytree import tree_leaves
 
 from quire.graph.dataflow import Origin, origins
 from quire.graph.paths import call_path
-from quire.graph.rewrite import attribute
 from quire.graph.types import float_type, infer_type
 from quire.ops import op_for_target
 from quire.ops.arithmetic import ADD
@@ -22,25 +23,34 @@ def annotate(graph: GraphModule) -> tuple[str, ...]:
     masks is neither known nor unknown: no number that a format could round passes through it.
     """
     for node in graph.graph.nodes:
-        node.meta["quire_type"] = infer_type(node.meta.get("val"))
-        node.meta["quire_path"] = call_path(node)
-    unknown = [_annotate_op(graph, node, origin) for node, origin in origins(graph).items()]
-    return tuple(dict.fromkeys(name for name in unknown if name))
+        annotate_node(node)
+    unknown = [
+        f"{node.meta['quire_path'] or '(root)'}: {node.target}"
+        for node, origin in origins(graph).items()
+        if _is_unknown(node, origin)
+    ]
+    return tuple(dict.fromkeys(unknown))
 
 
-def _annotate_op(graph: GraphModule, node: Node, origin: Origin) -> str:
-    """Set the op of `node`; the description of the op if it is unknown, else ""."""
-    if node.op not in ("call_function", "call_module"):
-        return ""
-    target = type(attribute(graph, str(node.target))) if node.op == "call_module" else node.target
+def annotate_node(node: Node) -> None:
+    """Set `quire_type`, `quire_path` and, at the call of a known op, `quire_op`."""
+    node.meta["quire_type"] = infer_type(node.meta.get("val"))
+    node.meta["quire_path"] = call_path(node)
+    target: Any = node.target
+    owner = node.graph.owning_module
+    if node.op == "call_module" and owner is not None:
+        target = type(owner.get_submodule(target))
     op = op_for_target(target)
     if op is ADD and node.meta.get("quire_label") == "mask":
         op = ADDED_MASK
     if op is not None:
         node.meta["quire_op"] = op.name
-        return ""
+
+
+def _is_unknown(node: Node, origin: Origin) -> bool:
+    """Whether numbers pass through a call that is no known op."""
+    if not node.op.startswith("call") or "quire_op" in node.meta or origin.is_index:
+        return False
     makes_tensors = any(isinstance(v, torch.Tensor) for v in tree_leaves(node.meta.get("val")))
     touches_numbers = any(float_type(n) for n in (node, *node.all_input_nodes))
-    if origin.is_index or not (makes_tensors and touches_numbers):
-        return ""
-    return f"{node.meta['quire_path'] or '(root)'}: {node.target}"
+    return makes_tensors and touches_numbers

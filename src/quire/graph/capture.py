@@ -7,7 +7,7 @@ import logging
 import os
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
@@ -116,12 +116,28 @@ def _graph_of(program: ExportedProgram, model: nn.Module) -> GraphModule:
     for name, constant in list(graph.named_buffers(remove_duplicate=False)):
         if name not in state:  # GraphModule makes every buffer persistent
             _hold(graph, name, constant, persistent=False)
+    for node in graph.graph.find_nodes(op="output"):
+        node.meta["quire_outputs"] = _output_names(program)
     held = dict(graph.named_parameters(remove_duplicate=False))
     held |= dict(graph.named_buffers(remove_duplicate=False))
     for name, value in state.items():
         if name not in held and isinstance(value, torch.Tensor):
             _hold(graph, name, value, persistent=True)
     return graph
+
+
+def _output_names(program: ExportedProgram) -> tuple[str, ...]:
+    """For each result its key or position in what the model returns, joined by dots if nested."""
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    results = pytree.tree_unflatten(range(spec.num_leaves), spec)
+    paths = [path for path, _ in pytree.tree_flatten_with_path(results)[0]]
+    return tuple(".".join(str(_key(entry)) for entry in path) or "0" for path in paths)
+
+
+def _key(entry: Any) -> object:
+    """What an entry of a pytree path holds: a key, an index or the name of an attribute."""
+    return next(getattr(entry, name) for name in ("key", "idx", "name") if hasattr(entry, name))
 
 
 def _hold(graph: GraphModule, name: str, value: torch.Tensor, *, persistent: bool) -> None:
@@ -156,7 +172,7 @@ def _dynamic(example_inputs: Examples) -> tuple[Examples, Any]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _evaluating(model: nn.Module) -> Generator[None, None, None]:
     """`model` in evaluation mode; every module has its own mode back afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -168,7 +184,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def _silence() -> Generator[None, None, None]:
     """Keep export's warnings, logs and dumps of graphs off the console."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.fx import Node
-from torch.utils import _pytree as pytree
 
 from quire.graph.dataflow import Origin
+from quire.graph.rewrite import arguments
 from quire.graph.types import float_type, type_of
 from quire.ops import op_of
 from quire.ops.base import Operand, Shape
@@ -62,7 +62,7 @@ def _operand_edges(
 def _argument(node: Node, position: int | None) -> Any:
     if position is None:
         return node
-    return node.args[position] if position < len(node.args) else None
+    return arguments(node)[position] if position < len(arguments(node)) else None
 
 
 def _named(node: Node, operand: Operand, origin: Mapping[Node, Origin]) -> Operand:
@@ -73,7 +73,9 @@ def _named(node: Node, operand: Operand, origin: Mapping[Node, Origin]) -> Opera
     if operand.static is not None and origin[value].is_static:
         name, role = operand.static
         return replace(operand, name=name, role=role)
-    if operand.role == "residual" and any(_origin(arg, origin).is_static for arg in node.args[:2]):
+    if operand.role == "residual" and any(
+        _origin(arg, origin).is_static for arg in arguments(node)[:2]
+    ):
         return replace(operand, role="activation")
     return operand
 
@@ -84,31 +86,14 @@ def _origin(value: Any, origin: Mapping[Node, Origin]) -> Origin:
 
 def _output_edges(node: Node) -> Iterator[Edge]:
     """The tensors that the graph returns, named by their place in the returned structure."""
-    (values,) = node.args
-    leaves = values if isinstance(values, (tuple, list)) else (values,)
-    names = _output_names(node, len(leaves))
-    for index, (name, value) in enumerate(zip(names, leaves, strict=True)):
-        if isinstance(value, Node) and float_type(value) is not None:
+    (values,) = arguments(node)
+    for index, (name, value) in enumerate(zip(node.meta["quire_outputs"], values, strict=True)):
+        if float_type(value) is not None:
             yield Edge(node, Operand(name, index, "output"), value)
-
-
-def _output_names(node: Node, count: int) -> list[str]:
-    """For each result its key or position, joined by dots where results are nested."""
-    information = getattr(node.graph._codegen, "pytree_info", None)
-    tree: Any = list(range(count))
-    if information is not None and information.out_spec is not None:
-        tree = pytree.tree_unflatten(tree, information.out_spec)
-    paths = [path for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-    return [".".join(str(_key(entry)) for entry in path) or "0" for path in paths]
-
-
-def _key(entry: Any) -> object:
-    """What an entry of a pytree path holds: a key, an index or the name of an attribute."""
-    return next(getattr(entry, name) for name in ("key", "idx", "name") if hasattr(entry, name))
 
 
 def _shapes(node: Node) -> tuple[Shape, list[Shape]]:
     """The shapes for one example of the result and of every positional argument."""
-    types = [type_of(arg) if isinstance(arg, Node) else None for arg in (node, *node.args)]
+    types = [type_of(arg) if isinstance(arg, Node) else None for arg in (node, *arguments(node))]
     output, *inputs = [() if typed is None else typed.example for typed in types]
     return output, inputs

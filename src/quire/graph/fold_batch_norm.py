@@ -40,9 +40,7 @@ def _folded(graph: GraphModule, norm: Node) -> Node:
     assert isinstance(product, Node)
     x, weight, bias, *options = (*product.args, None)[: max(3, len(product.args))]
     new_weight = insert(graph.graph, product, folded_weight, weight, gamma, variance, epsilon)
-    new_bias = insert(
-        graph.graph, product, folded_bias, bias, gamma, beta, mean, variance, epsilon
-    )
+    new_bias = insert(graph.graph, product, folded_bias, bias, gamma, beta, mean, variance, epsilon)
     assert callable(product.target)
     return insert(graph.graph, product, product.target, x, new_weight, new_bias, *options)
 

@@ -21,7 +21,7 @@ _MASKS = (*ADD.targets, *SELECT.targets, *CAUSAL_MASK.targets)
 
 
 def name_attention(graph: GraphModule) -> None:
-    """Label every product whose result reaches a softmax, and the product that the softmax feeds."""
+    """Label the products, scales and masks around every softmax between two products."""
     for softmax in find(graph, *SOFTMAX.targets):
         path = _path_to_product(softmax)
         consumer = _consumer(softmax)
@@ -69,5 +69,3 @@ def _through_movement(node: Node) -> Iterator[Node]:
             yield from _through_movement(user)
         elif user.args and user.args[0] is node:
             yield user
-
-

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.fx import GraphModule, Node
 
 from quire.graph.restore_dropout import insert_dropout
-from quire.graph.rewrite import find, insert, replace
+from quire.graph.rewrite import arguments, find, insert, replace
 from quire.ops.mask import causal_mask
 
 aten = torch.ops.aten
@@ -16,7 +19,8 @@ def open_attention(graph: GraphModule) -> None:
     """Replace each fused attention by product, scale, mask, safe softmax and product."""
     for node in find(graph, aten.scaled_dot_product_attention.default):
         with graph.graph.inserting_before(node):
-            replace(node, _open(graph, node, *node.args, **node.kwargs))
+            options: dict[str, Any] = dict(node.kwargs)
+            replace(node, _open(graph, node, *arguments(node), **options))
 
 
 def _open(
@@ -32,7 +36,7 @@ def _open(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Node:
-    def emit(target: torch._ops.OpOverload, *args: object) -> Node:
+    def emit(target: Callable[..., Any], *args: object) -> Node:
         return insert(graph.graph, fused, target, *args)
 
     if enable_gqa:
@@ -55,7 +59,5 @@ def _open(
 def _masked(graph: GraphModule, fused: Node, scores: Node, mask: Node) -> Node:
     """A boolean mask is true where a key is visible; another one is added."""
     if mask.meta["val"].dtype == torch.bool:
-        return insert(
-            graph.graph, fused, aten.where.ScalarOther, mask, scores, float("-inf")
-        )
+        return insert(graph.graph, fused, aten.where.ScalarOther, mask, scores, float("-inf"))
     return insert(graph.graph, fused, aten.add.Tensor, scores, mask)

@@ -1,4 +1,4 @@
-"""Pass: dropout, which export freezes, becomes a module again and follows `train()` and `eval()`."""
+"""Pass: dropout, which export freezes, becomes a module that follows `train()` and `eval()`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from quire.graph.rewrite import copy_provenance, replace
 from quire.graph.paths import module_path
+from quire.graph.rewrite import arguments, copy_provenance, replace
 
 aten = torch.ops.aten
 
@@ -24,7 +24,7 @@ def restore_dropout(graph: GraphModule) -> None:
         probability = node.meta.get("custom", {}).get("dropout")
         if probability is not None and node.target is aten.clone.default:
             with graph.graph.inserting_before(node):
-                replace(node, insert_dropout(graph, node, node.args[0], probability))
+                replace(node, insert_dropout(graph, node, arguments(node)[0], probability))
 
 
 def insert_dropout(graph: GraphModule, like: Node, x: Node, probability: float) -> Node:

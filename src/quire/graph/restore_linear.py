@@ -1,29 +1,34 @@
-"""Pass: a product with a transposed parameter becomes a linear layer, whose weight is the parameter."""
+"""Pass: a product with a transposed parameter becomes a linear layer, so that a tied weight is one
+tensor and is stored once."""
+
+from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
 
-from quire.graph.rewrite import find, insert, replace
+from quire.graph.rewrite import arguments, find, insert, replace
 
 aten = torch.ops.aten
+_SWAPS = (aten.t.default, aten.numpy_T.default, aten.transpose.int, aten.permute.default)
 
 
 def restore_linear(graph: GraphModule) -> None:
-    """Replace `x @ weight.T` by `linear(x, weight)`: a tied weight then is one tensor, stored once."""
+    """Replace `x @ weight.T` by `linear(x, weight)`."""
     for product in find(graph, aten.matmul.default, aten.mm.default):
-        x, transposed = product.args
-        weight = _transposed_parameter(transposed)
-        if weight is not None:
+        x, transposed = arguments(product)
+        if _is_transposed_parameter(transposed):
+            weight = transposed.args[0]
             with graph.graph.inserting_before(product):
                 replace(product, insert(graph.graph, product, aten.linear.default, x, weight))
 
 
-def _transposed_parameter(node: object) -> Node | None:
-    """The matrix held by the graph of which `node` is the transpose."""
-    swaps = (aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default)
-    if not isinstance(node, Node) or node.target not in swaps:
-        return None
-    weight = node.args[0]
-    is_matrix = isinstance(weight, Node) and weight.op == "get_attr" and weight.meta["val"].dim() == 2
-    changes = node.meta["val"].shape[0] == weight.meta["val"].shape[1] if is_matrix else False
-    return weight if is_matrix and changes else None
+def _is_transposed_parameter(value: Any) -> bool:
+    """Whether `value` swaps the axes of a matrix that the graph holds."""
+    if not isinstance(value, Node) or value.target not in _SWAPS:
+        return False
+    source, *axes = arguments(value)
+    if source.op != "get_attr" or source.meta["val"].dim() != 2:
+        return False
+    return axes in ([], [0, 1], [1, 0], [-1, -2], [-2, -1], [[1, 0]])

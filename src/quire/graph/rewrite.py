@@ -1,4 +1,4 @@
-"""Building blocks of the passes: insert a typed call, find calls, and replace one node by another."""
+"""Building blocks of the passes: find calls, insert a typed call, replace one node by another."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ def find(graph: GraphModule, *targets: Callable[..., Any]) -> list[Node]:
     return [n for n in graph.graph.nodes if n.op == "call_function" and n.target in targets]
 
 
-def insert(
-    graph: Graph, like: Node, target: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Node:
-    """A call of `target` at the graph's insertion point, traced and with the provenance of `like`."""
+def insert(graph: Graph, like: Node, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Node:
+    """A call of `target` at the insertion point, traced, with the provenance of `like`."""
     name = getattr(target, "_opname", getattr(target, "__name__", None))
     node = graph.create_node("call_function", target, args, kwargs, name=name)
     copy_provenance(node, like)
     node.meta["val"] = _trace(like, target, args, kwargs)
     return node
+
+
+def arguments(node: Node) -> tuple[Any, ...]:
+    """The positional arguments of a call, nodes for tensors."""
+    return node.args
 
 
 def copy_provenance(node: Node, like: Node) -> None:

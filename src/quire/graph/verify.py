@@ -1,4 +1,4 @@
-"""The invariants of a captured graph: a table of rules, checked after capture and after rewrites."""
+"""The invariants of a captured graph: a table of rules, for after capture and after rewrites."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _type_has_the_traced_shape(graph: GraphModule, node: Node) -> str | None:
 
 
 def _op_is_functional(graph: GraphModule, node: Node) -> str | None:
-    if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.is_mutable:
+    if node.op != "call_function" or not node.is_impure(impure_random=False):
         return None
     return f"writes in place ({node.target}); keep state out of forward()"
 
@@ -41,8 +41,10 @@ def _attribute_exists(graph: GraphModule, node: Node) -> str | None:
 
 
 def _no_subgraph(graph: GraphModule, node: Node) -> str | None:
-    is_region = isinstance(node.target, torch._ops.HigherOrderOperator)
-    return f"calls a region of its own ({node.target}); inline it" if is_region else None
+    is_region = node.op == "get_attr" and isinstance(
+        getattr(graph, str(node.target), None), GraphModule
+    )
+    return "is a region with a graph of its own, such as a loop or a branch" if is_region else None
 
 
 RULES: tuple[Callable[[GraphModule, Node], str | None], ...] = (

@@ -8,7 +8,9 @@ aten = torch.ops.aten
 
 
 def _two(role: Role, static: tuple[str, Role]) -> tuple[Operand, ...]:
-    return tuple(Operand(name, arg, role, static=static) for arg, name in enumerate(("input", "other")))
+    return tuple(
+        Operand(name, arg, role, static=static) for arg, name in enumerate(("input", "other"))
+    )
 
 
 _SUM = _two("residual", ("bias", "bias"))

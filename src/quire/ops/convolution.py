@@ -50,7 +50,9 @@ def convolve_patches(windows: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     return out if bias is None else out + bias.view(-1, *(1,) * rank)
 
 
-def _pads(kernel: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int]) -> list[int]:
+def _pads(
+    kernel: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int]
+) -> list[int]:
     """Both paddings of every axis, the last axis first, as `F.pad` takes them."""
     totals = [gap * (width - 1) for width, gap in zip(kernel, dilation, strict=True)]
     if padding == "same":
@@ -81,6 +83,12 @@ def _macs(output: Shape, inputs: Sequence[Shape]) -> int:
     return prod(output) * prod(inputs[1][1:])
 
 
+_OPERANDS = (
+    Operand("input", 0, "activation", _window_axes, is_operand=True),
+    Operand("weight", 1, "activation", _weight_axes, is_operand=True, static=("weight", "weight")),
+    Operand("bias", 2, "bias"),
+)
+
 CONVOLUTION = register(
     Op(
         name="convolution",
@@ -92,28 +100,11 @@ CONVOLUTION = register(
             aten.conv3d.default,
             aten.conv3d.padding,
         ),
-        operands=(
-            Operand("input", 0, "activation", _window_axes, is_operand=True),
-            Operand(
-                "weight", 1, "activation", _weight_axes, is_operand=True, static=("weight", "weight")
-            ),
-            Operand("bias", 2, "bias"),
-        ),
+        operands=_OPERANDS,
         macs=_macs,
     )
 )
 PATCHES = register(Op(name="patches", targets=(patches,)))
 CONVOLVE_PATCHES = register(
-    Op(
-        name="convolve_patches",
-        targets=(convolve_patches,),
-        operands=(
-            Operand("input", 0, "activation", _window_axes, is_operand=True),
-            Operand(
-                "weight", 1, "activation", _weight_axes, is_operand=True, static=("weight", "weight")
-            ),
-            Operand("bias", 2, "bias"),
-        ),
-        macs=_macs,
-    )
+    Op(name="convolve_patches", targets=(convolve_patches,), operands=_OPERANDS, macs=_macs)
 )

@@ -6,9 +6,7 @@ from torch import Tensor
 from quire.ops.base import Op, register
 
 
-def folded_weight(
-    weight: Tensor, gamma: Tensor | None, variance: Tensor, epsilon: float
-) -> Tensor:
+def folded_weight(weight: Tensor, gamma: Tensor | None, variance: Tensor, epsilon: float) -> Tensor:
     """`weight * (gamma / sqrt(variance + epsilon))`, computed in float64, in the dtype of `weight`.
 
     weight: (out, ...); gamma (None is all ones) and variance: (out,).
@@ -25,9 +23,9 @@ def folded_bias(
     variance: Tensor,
     epsilon: float,
 ) -> Tensor:
-    """`(bias - mean) * (gamma / sqrt(variance + epsilon)) + beta`, in float64, in the dtype of `mean`.
+    """`(bias - mean) * (gamma / sqrt(variance + epsilon)) + beta`, computed in float64.
 
-    All are (out,); None is zeros, for gamma ones.
+    In the dtype of `mean`. All are (out,); None is zeros, for gamma ones.
     """
     centred = -mean.double() if bias is None else bias.double() - mean.double()
     scaled = centred * _factor(gamma, variance, epsilon)
