@@ -7,7 +7,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -W error -n 2 --dist worksteal
 LOCKED := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" * (sys.version_info >= (3, 11)))' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check nightly bench lock
+.PHONY: help demo test check nightly needs bench lock
 
 help:  ## print this list
 	@echo "Quire: mixed-precision number formats for PyTorch. Each target sets up $(VENV) first, once."
@@ -29,11 +29,13 @@ check: $(READY)  ## lint, format, types and layers (under a minute)
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
-nightly: $(READY)  ## run every test, the slow ones too; lists first what this machine lacks
+nightly: needs $(READY)  ## run every test, the slow ones too; lists first what this machine lacks
+	$(TEST)
+
+needs:
 	@lacks=0; for need in chromium:chromium chromedriver:chromium-driver; do \
 	  command -v "$${need%%:*}" >/dev/null || { lacks=1; \
 	    echo "lacks $${need%%:*}: apt-get install -y $${need##*:}"; }; done; exit $$lacks
-	$(TEST)
 
 bench: $(READY)  ## run the benchmarks; each prints JSON
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
