@@ -1,0 +1,185 @@
+"""Calibration: what the tensors at the sites look like on data, and the formats that suit them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+from torch.utils import _pytree as pytree
+
+from quire.errors import PlanError
+from quire.formats import Block, Fixed, Format, Pow2, parse
+from quire.graph.sites import Site, sites
+from quire.precision.plan import Plan, resolve
+
+Batch: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
+Data: TypeAlias = "Batch | Iterable[Batch | Tensor]"
+
+SAMPLE = 1 << 16  # values kept of a tensor and batch, besides its extremes
+
+
+def observe(graph: GraphModule, data: Data, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """{site: a sample of its values} over the inputs in `data`, before any cast.
+
+    data: one batch, a tuple of inputs or a dict of them by name, or an iterable of batches.
+    names: the sites to observe (default: all that are tensors).
+
+    Of each tensor and batch the sample has at most 2^16 evenly spaced values, and the lowest and
+    the highest. Shape (n,), in the tensor's dtype, on its device.
+    """
+    known = sites(graph)
+    chosen = [known[name] for name in (known if names is None else names)]
+    sources = {site.name: _source(graph, site) for site in chosen}
+    observer = _Observer(graph, {node for node in sources.values() if node is not None})
+    with torch.no_grad():
+        for batch in _batches(data):
+            observer.run(*_flat_inputs(graph, batch), enable_io_processing=False)
+    if not observer.samples:
+        raise PlanError("calibration needs at least one batch of data, and a site to observe")
+    joined = {node: torch.cat(parts) for node, parts in observer.samples.items()}
+    return {name: joined[node] for name, node in sources.items() if node in joined}
+
+
+def calibrate(graph: GraphModule, data: Data, plan: Plan) -> Plan:
+    """A copy of `plan` with static scales for the activations whose format has real scales.
+
+    The scale, and the zero point or the tensor scale where the format has one, are those that the
+    format finds for all observed values as one block. Weights keep the scales of their values.
+    """
+    known = sites(graph)
+    entries = resolve(plan, known)
+    chosen = [
+        site.name
+        for site in known.values()
+        if site.tie in entries and site.role != "weight" and site.shape
+        and _has_real_scale(entries[site.tie].format)
+    ]  # fmt: skip
+    samples = observe(graph, data, chosen) if chosen else {}
+    calibrated = Plan(plan)
+    for name, sample in samples.items():
+        entry = entries[known[name].tie]
+        calibrated[name] = replace(entry, scale=static_scale(entry.format, sample))
+    return calibrated
+
+
+def static_scale(format: Format, values: Tensor) -> float | tuple[float, float]:
+    """The static scale of a block format for values that share one block."""
+    if not isinstance(format, Block):
+        raise PlanError(f"{format} has no scale to calibrate")
+    encoded = replace(format, size="tensor").encode(values.float())
+    assert encoded.scales is not None
+    scale = float(format.scale.values_of(encoded.scales.long()))
+    if encoded.zero_points is not None:
+        return scale, float(format.element.values_of(encoded.zero_points.long()))
+    return scale if encoded.tensor_scale is None else (scale, float(encoded.tensor_scale))
+
+
+def fit_fixed(
+    graph: GraphModule,
+    data: Data,
+    width: int | Mapping[str, int],
+    names: Iterable[str] | None = None,
+) -> Plan:
+    """A plan of fixed(w, f), with the f at each site that has the least squared error on its data.
+
+    width: w, for all sites or by site. names: the sites (default: the operands of products). Sites
+    of a tie group share one f.
+    """
+    known = sites(graph)
+    operands = [site.name for site in known.values() if site.is_operand]
+    chosen = list(operands if names is None else names)
+    samples = observe(graph, data, chosen)
+    widths = dict.fromkeys(chosen, width) if isinstance(width, int) else width
+    plan: dict[str, Fixed] = {}
+    fitted: dict[tuple[str, int], Fixed] = {}
+    for name in chosen:
+        key = (known[name].tie, widths[name])
+        if key not in fitted:
+            fraction = fit_integer(f"fixed({widths[name]},{{}})", [samples[name]])
+            fitted[key] = Fixed(widths[name], fraction)
+        plan[name] = fitted[key]
+    return Plan(plan)
+
+
+def fit_integer(template: str, tensors: Sequence[Tensor]) -> int:
+    """The integer that, put for `{}` in `template`, gives the least squared error on `tensors`.
+
+    template: a scalar format whose range halves as the integer grows by one, such as "fixed(8,{})".
+    The search starts where the largest magnitude is just covered, and steps while the error falls.
+    """
+    largest = max((float(x.abs().max()) for x in tensors if x.numel()), default=0.0)
+    if largest == 0 or not math.isfinite(largest):
+        return 0
+    start = math.floor(math.log2(_highest(template) / largest))
+
+    def error(value: int) -> float:
+        format = parse(template.format(value))
+        return sum(float((format.quantize(x) - x).double().square().sum()) for x in tensors)
+
+    best, least = start, error(start)
+    for step in (1, -1):
+        while (now := error(best + step)) < least:
+            best, least = best + step, now
+    return best
+
+
+def _highest(template: str) -> float:
+    format = parse(template.format(0))
+    if isinstance(format, Block):
+        raise PlanError(f"{format} finds its scale in the data; there is nothing to fit")
+    return format.highest  # type: ignore[attr-defined]
+
+
+def _has_real_scale(format: Format) -> bool:
+    return isinstance(format, Block) and not isinstance(format.scale, Pow2)
+
+
+class _Observer(Interpreter):
+    """Runs a graph and keeps samples of the results of some nodes."""
+
+    def __init__(self, graph: GraphModule, wanted: set[Node]) -> None:
+        super().__init__(graph)
+        self.samples: dict[Node, list[Tensor]] = {}
+        self._wanted = wanted
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n in self._wanted:
+            self.samples.setdefault(n, []).append(_sample(result.detach()))
+        return result
+
+
+def _sample(x: Tensor) -> Tensor:
+    flat = x.flatten()
+    if not flat.numel():
+        return flat
+    return torch.cat([flat[:: math.ceil(flat.numel() / SAMPLE)], torch.stack(flat.aminmax())])
+
+
+def _source(graph: GraphModule, site: Site) -> Node | None:
+    """The node whose result is the tensor of a site; None for a scalar constant."""
+    node = next(node for node in graph.graph.nodes if node.name == site.node)
+    if site.arg is None:
+        return node
+    value = pytree.tree_leaves(node.args)[site.arg] if node.op == "output" else node.args[site.arg]
+    return value if isinstance(value, Node) else None
+
+
+def _batches(data: Data) -> Iterator[Batch]:
+    if isinstance(data, tuple | Mapping):
+        yield data
+        return
+    for batch in data:
+        yield (batch,) if isinstance(batch, Tensor) else batch
+
+
+def _flat_inputs(graph: GraphModule, batch: Batch) -> list[Any]:
+    """The inputs of a graph in the order of its placeholders."""
+    if isinstance(batch, Mapping):
+        return [batch[node.name] for node in graph.graph.find_nodes(op="placeholder")]
+    return pytree.tree_leaves(batch)

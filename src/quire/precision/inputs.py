@@ -1,0 +1,48 @@
+"""The inputs of a graph as plain data, from which examples are made to capture a model again."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import torch
+from torch.fx import GraphModule
+
+from quire.errors import CheckpointError
+from quire.graph.types import type_of
+
+
+class InputSpecs(TypedDict):
+    """tensors: {name: [dtype, shape of an example of two]}; keywords: whether they are passed by
+    name; dynamic_batch: whether the batch size is free."""
+
+    tensors: dict[str, list[Any]]
+    keywords: bool
+    dynamic_batch: bool
+
+
+def input_specs(graph: GraphModule) -> InputSpecs:
+    """What a captured graph takes."""
+    tensors: dict[str, list[Any]] = {}
+    for node in graph.graph.find_nodes(op="placeholder"):
+        found = type_of(node)
+        dtype = str(node.meta["val"].dtype).removeprefix("torch.") if found else "none"
+        shape = [] if found is None else [2 if isinstance(n, str) else n for n in found.shape]
+        tensors[node.name] = [dtype, shape]
+    info: Any = graph.graph._codegen
+    spec = info.pytree_info.in_spec
+    keywords = bool(spec.child(1).num_leaves)
+    return {
+        "tensors": tensors,
+        "keywords": keywords,
+        "dynamic_batch": graph.meta["quire"].dynamic_batch,
+    }
+
+
+def make_examples(specs: InputSpecs) -> tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+    """Tensors of zeros of those dtypes and shapes, as `capture` takes them."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (dtype, shape) in specs["tensors"].items():
+        if dtype == "none":
+            raise CheckpointError(f"input {name} is not a tensor: give load() example_inputs")
+        tensors[name] = torch.zeros(shape, dtype=getattr(torch, dtype))
+    return tensors if specs["keywords"] else tuple(tensors.values())

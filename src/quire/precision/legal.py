@@ -1,0 +1,55 @@
+"""Which formats a site may have: a rule for each place that does not take them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from quire.errors import PlanError
+from quire.formats import Fixed, Format, UFixed
+from quire.graph.sites import Site
+from quire.precision.entry import Entry
+
+
+class Rule(NamedTuple):
+    """The formats that a site takes, in words and as a predicate."""
+
+    words: str
+    takes: Callable[[Format], bool]
+
+
+ANY = Rule("any format", lambda f: True)
+SCALAR = Rule("a format without blocks", lambda f: not f.is_block)
+# Softmax and norms are exact on fixed-point inputs (docs/numerics.md); keys are (role, operand).
+RULES = {
+    ("softmax", "table"): Rule("ufixed(w,f)", lambda f: isinstance(f, UFixed)),
+    ("softmax", "input"): Rule(
+        "fixed(w,f) with w of at most 10", lambda f: isinstance(f, Fixed) and f.w <= 10
+    ),
+    ("norm", "input"): Rule("fixed(w,f)", lambda f: isinstance(f, Fixed)),
+}
+
+
+def rule_of(site: Site) -> Rule:
+    """The rule for the formats of a site; a number without a shape has no blocks."""
+    return RULES.get((site.role, site.operand), ANY if site.shape else SCALAR)
+
+
+def is_legal(site: Site, format: Format) -> bool:
+    """Whether a site can have a format."""
+    return rule_of(site).takes(format)
+
+
+def check_legal(site: Site, entry: Entry) -> None:
+    """Raise `PlanError` unless the site can have the entry's format, axis and scale."""
+    rule, rank = rule_of(site), len(site.shape)
+    axes = (entry.axis,) if isinstance(entry.axis, int) else entry.axis or ()
+    if not rule.takes(entry.format):
+        problem = f"takes {rule.words}, not {entry.format}"
+    elif not all(-rank <= axis < rank for axis in axes):
+        problem = f"has the shape {site.shape}, and so no axis {entry.axis}"
+    elif entry.scale is not None and not entry.format.is_block:
+        problem = f"has the static scale {entry.scale}, but {entry.format} has no scale"
+    else:
+        return
+    raise PlanError(f"{site.name}, {site.operand} of {site.op}, {problem}")

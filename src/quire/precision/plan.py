@@ -1,0 +1,227 @@
+"""`Plan`: which format each site has; versioned JSON, patterns, and the checks against a graph."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from rich.console import Console
+from rich.table import Table
+from torch.fx import GraphModule
+
+from quire.errors import FormatError, PlanError
+from quire.graph.sites import Site, sites
+from quire.precision.entry import Entry, EntryLike
+from quire.precision.legal import check_legal, is_legal
+
+VERSION = 1
+
+class Plan(MutableMapping[str, Entry]):
+    """A mutable mapping {site: entry}, in the order in which entries were made.
+
+    `plan[site] = "mxint4"` makes an entry of a string or a `Format`. Sites that share one tensor
+    (a tie group) have one entry: any member's counts for all, and two that differ are an error.
+    A site of a product without an entry is fp32.
+    """
+
+    def __init__(self, entries: Mapping[str, EntryLike] | None = None) -> None:
+        self._entries: dict[str, Entry] = {}
+        for name, entry in (entries or {}).items():
+            self[name] = entry
+
+    @staticmethod
+    def uniform(
+        graph: GraphModule, format: EntryLike, scope: Literal["operands", "all"] = "operands"
+    ) -> Plan:
+        """One format at every operand of a product or convolution.
+
+        scope: "all" takes every site for which the format is legal.
+        """
+        if scope not in ("operands", "all"):
+            raise PlanError(f"scope {scope!r} is neither 'operands' nor 'all'")
+        entry = Entry.of(format)
+        chosen = [
+            site.name
+            for site in sites(graph).values()
+            if is_legal(site, entry.format) and (site.is_operand or scope == "all")
+        ]
+        return Plan(dict.fromkeys(chosen, entry))
+
+    @staticmethod
+    def from_patterns(graph: GraphModule, patterns: Mapping[str, EntryLike]) -> Plan:
+        """A plan from {pattern: format}, such as {"*.weight": "mxint4", "fc1.*": "mxint8"}.
+
+        Patterns are those of `fnmatch`. Of the patterns that match a site or one tied to it, the
+        last wins. One with a wildcard fills the sites for which its format is legal; one that
+        fills nothing raises `PlanError`.
+        """
+        known = sites(graph)
+        entries = {pattern: Entry.of(value) for pattern, value in patterns.items()}
+        resolve({name: entry for name, entry in entries.items() if name in known}, known)
+        chosen: dict[str, Entry] = {}
+        for pattern, entry in entries.items():
+            for site in _matches(pattern, entry, known):
+                chosen[site.tie] = entry
+        return Plan({s.name: chosen[s.tie] for s in known.values() if s.tie in chosen})
+
+    def check(self, graph: GraphModule) -> None:
+        """Raise `PlanError` unless every entry names a site of `graph` that can have its format,
+        and entries of tied sites agree."""
+        resolve(self, sites(graph))
+
+    def diff(self, other: Mapping[str, Entry]) -> dict[str, tuple[Entry | None, Entry | None]]:
+        """{site: (entry here, entry in other)} where they differ; None stands for no entry."""
+        names = dict.fromkeys([*self, *other])
+        return {n: (self.get(n), other.get(n)) for n in names if self.get(n) != other.get(n)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data: {"version": 1, "entries": {site: format or object}}."""
+        return {"version": VERSION, "entries": {n: e.to_json() for n, e in self.items()}}
+
+    @staticmethod
+    def from_json(data: Any, graph: GraphModule | None = None, source: str = "plan") -> Plan:
+        """The inverse of `to_json`; `source` names the data in errors.
+
+        With a graph, patterns are expanded and the entries checked. Without one, patterns are an
+        error. Raises `PlanError`.
+        """
+        entries = _read_entries(data, source)
+        wild = [name for name in entries if _is_pattern(name)]
+        if wild and graph is None:
+            raise PlanError(
+                f"{source}: {wild[0]!r} is a pattern, which needs a graph: Plan.load(path, graph)"
+            )
+        if graph is None:
+            return Plan(entries)
+        try:
+            return Plan.from_patterns(graph, entries) if wild else _checked(Plan(entries), graph)
+        except PlanError as error:
+            raise PlanError(f"{source}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan as indented JSON."""
+        Path(path).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], graph: GraphModule | None = None) -> Plan:
+        """Read a plan and, given a graph, expand its patterns and check it against the graph.
+
+        Raises `PlanError` that names the file for anything that is not a legal plan.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise PlanError(f"{path}: not JSON: {error}") from None
+        return Plan.from_json(data, graph, str(path))
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._entries[name]
+
+    def __setitem__(self, name: str, value: EntryLike) -> None:
+        try:
+            self._entries[name] = Entry.of(value)
+        except FormatError as error:
+            raise PlanError(f"{name}: {error}") from None
+
+    def __delitem__(self, name: str) -> None:
+        del self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"Plan({ {name: str(entry) for name, entry in self.items()} })"
+
+    def __rich__(self) -> Table:
+        table = Table("site", "format", box=None)
+        for name, entry in self.items():
+            table.add_row(name, str(entry))
+        return table
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=160)
+        with console.capture() as text:
+            console.print(self.__rich__(), markup=False)
+        return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+
+def resolve(entries: Mapping[str, Entry], known: Mapping[str, Site]) -> dict[str, Entry]:
+    """{tie group: entry} of a plan, checked: known sites, legal formats, no contradictions."""
+    chosen: dict[str, tuple[str, Entry]] = {}
+    for name, entry in entries.items():
+        site = known.get(name) or _unknown_site(name, known)
+        check_legal(site, entry)
+        first, agreed = chosen.setdefault(site.tie, (name, entry))
+        if agreed != entry:
+            raise PlanError(
+                f"{first} is {agreed} and {name} is {entry}, but they share one tensor: give both "
+                "the same entry, or drop one (an entry of any of them counts for all)"
+            )
+    return {group: entry for group, (_, entry) in chosen.items()}
+
+
+def _unknown_site(name: str, known: Iterable[str]) -> Site:
+    raise PlanError(f"no site {name!r} in the graph: {_suggestion(name, known)}")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 3, 0.5)
+    if close:
+        return f"did you mean {' or '.join(map(repr, close))}?"
+    return "`quire plan sites` lists the sites"
+
+
+def _is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
+
+
+def _matches(pattern: str, entry: Entry, known: Mapping[str, Site]) -> list[Site]:
+    """The sites that a pattern fills; an exact name must be legal, a wildcard skips the rest."""
+    if pattern in known:
+        check_legal(known[pattern], entry)
+        return [known[pattern]]
+    matched = [site for name, site in known.items() if fnmatchcase(name, pattern)]
+    if not matched:
+        what = "pattern" if _is_pattern(pattern) else "site name"
+        raise PlanError(f"{what} {pattern!r} matches no site: {_suggestion(pattern, known)}")
+    legal = [site for site in matched if is_legal(site, entry.format)]
+    if not legal:
+        check_legal(matched[0], entry)
+    return legal
+
+
+def _read_entries(data: Any, source: str) -> dict[str, Entry]:
+    """The entries of plan JSON, after checks of its outline and version."""
+    plan = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    if plan.keys() != {"version", "entries"} or not isinstance(plan["entries"], dict):
+        raise PlanError(
+            f'{source}: not a plan; one looks like {{"version": {VERSION}, "entries": '
+            '{"fc1.weight": "mxint4"}}'
+        )
+    if plan["version"] != VERSION:
+        raise PlanError(
+            f"{source}: plan version {plan['version']!r}; this Quire reads version {VERSION}"
+        )
+    entries: dict[str, Entry] = {}
+    for name, value in cast("dict[str, Any]", plan["entries"]).items():
+        try:
+            entries[name] = Entry.from_json(value)
+        except (PlanError, FormatError) as error:
+            raise PlanError(f"{source}: {name}: {error}") from None
+    return entries
+
+
+def _checked(plan: Plan, graph: GraphModule) -> Plan:
+    plan.check(graph)
+    return plan

@@ -1,0 +1,177 @@
+"""`quantize`: a graph with the casts of a plan on its edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
+
+from quire.errors import FormatError, PlanError
+from quire.formats import Format
+from quire.graph.rewrite import attribute, insert
+from quire.graph.sites import Site, sites
+from quire.graph.types import infer_type, type_of
+from quire.ops import op_for_target
+from quire.ops.convolution import CONVOLUTION, convolve_patches, patches
+from quire.precision.cast import Axis, StaticScale, cast
+from quire.precision.copying import copy_graph
+from quire.precision.entry import Entry, axis_of
+from quire.precision.plan import Plan, resolve
+
+CastArgs = tuple[str, Axis, StaticScale]
+
+
+def quantize(graph: GraphModule, plan: Plan) -> GraphModule:
+    """A copy of a captured graph with a `quire.cast` on the edge of every site in the plan.
+
+    Parameters and buffers are shared with `graph`; training the copy (straight-through) trains
+    them. Operands that share a tensor and a format share one cast. A scalar constant is replaced
+    by its rounded value. A convolution whose input has a block format becomes `patches`, their
+    cast, and `convolve_patches`: the blocks run along the flattened (in/groups, *kernel) of each
+    window, its zero padding included. Raises `PlanError` where the plan does not fit the graph.
+    """
+    known = sites(graph)
+    entries = resolve(plan, known)
+    quantized = copy_graph(graph)
+    placing = _Placing(quantized)
+    chosen = [(site, entries[site.tie]) for site in known.values() if site.tie in entries]
+    for site, entry in sorted(chosen, key=lambda pair: pair[0].arg is not None):
+        placing.place(site, entry)
+    quantized.graph.eliminate_dead_code()
+    quantized.graph.lint()
+    quantized.recompile()
+    quantized.meta["quire_plan"] = Plan(plan)
+    return quantized
+
+
+def cast_args(site: Site, entry: Entry) -> CastArgs:
+    """The arguments of the cast of a site; the axis of a format without blocks is immaterial."""
+    axis = axis_of(site, entry) if entry.format.is_block else -1
+    return str(entry.format), axis, entry.scale
+
+
+def round_constant(value: float, format: Format) -> float:
+    """A scalar constant rounded once into a format."""
+    return float(format.quantize(torch.tensor(value, dtype=torch.float64)))
+
+
+def needs_patches(site: Site, format: Format) -> bool:
+    """Whether a format puts blocks into the windows of a convolution's input."""
+    return format.is_block and site.op == CONVOLUTION.name and site.arg == 0
+
+
+class _Placing:
+    """A graph under quantization, and the casts that it has so far."""
+
+    def __init__(self, module: GraphModule) -> None:
+        self._module = module
+        self._graph = module.graph
+        self._nodes: dict[str, Node] = {node.name: node for node in module.graph.nodes}
+        self._casts: dict[tuple[Hashable, CastArgs], Node] = {}
+
+    def place(self, site: Site, entry: Entry) -> None:
+        """Put the cast of a site on its edge."""
+        node = self._nodes[site.node]
+        if site.arg is None:
+            self._cast_result(node, site, entry)
+            return
+        if needs_patches(site, entry.format):
+            node = self._nodes[site.node] = self._open_convolution(node)
+        arguments, spec = call_arguments(node)
+        value = arguments[site.arg]
+        if isinstance(value, Node):
+            arguments[site.arg] = self._cast(value, node, site, entry)
+        else:
+            arguments[site.arg] = round_constant(value, entry.format)
+        node.args = pytree.tree_unflatten(arguments, spec) if spec else tuple(arguments)
+
+    def _cast(self, source: Node, consumer: Node, site: Site, entry: Entry) -> Node:
+        """The cast of `source` for a consumer, made at its first use."""
+        key = (self._tensor(source), cast_args(site, entry))
+        if key not in self._casts:
+            with self._graph.inserting_before(consumer):
+                self._casts[key] = _insert_cast(source, site, entry)
+        found = self._casts[key]
+        found.meta["quire_sites"] = (*found.meta["quire_sites"], site.name)
+        return found
+
+    def _tensor(self, source: Node) -> Hashable:
+        """Equal for nodes of one tensor: a tied parameter may be read under several names."""
+        is_held = source.op == "get_attr"
+        return id(attribute(self._module, str(source.target))) if is_held else source
+
+    def _cast_result(self, node: Node, site: Site, entry: Entry) -> None:
+        after = self._graph.find_nodes(op="placeholder")[-1] if node.op == "placeholder" else node
+        with self._graph.inserting_after(after):
+            result = _insert_cast(node, site, entry)
+        result.meta["quire_sites"] = (site.name,)
+        node.replace_all_uses_with(result, lambda user: user is not result)
+
+    def _open_convolution(self, node: Node) -> Node:
+        """Replace a convolution by the same one over patches; their cast goes between the two."""
+        x, weight, bias, *options = (*node.args, None)[: max(3, len(node.args))]
+        kernel = weight.meta["val"].shape[2:]
+        with self._graph.inserting_before(node):
+            windows = _insert_typed(node, patches, x, *window_options(kernel, options))
+            opened = _insert_typed(node, convolve_patches, windows, weight, bias)
+        node.replace_all_uses_with(opened)
+        self._graph.erase_node(node)
+        return opened
+
+
+def window_options(kernel: Sequence[int], options: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments of `patches` after the tensor, from those of a convolution after its bias."""
+    defaults = (1, 0, 1, 1)
+    stride, padding, dilation, groups = (*options, *defaults[len(options) :])
+    rank = len(kernel)
+    padding = padding if isinstance(padding, str) else _per_axis(padding, rank)
+    return list(kernel), _per_axis(stride, rank), padding, _per_axis(dilation, rank), groups
+
+
+def _per_axis(value: int | Sequence[int], rank: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * rank if len(values) == 1 else values
+
+
+def call_arguments(node: Node) -> tuple[list[Any], pytree.TreeSpec | None]:
+    """The positional arguments of a call; at the graph's output its flattened results."""
+    if node.op == "output":
+        return pytree.tree_flatten(node.args)
+    return list(node.args), None
+
+
+def _insert_cast(source: Node, site: Site, entry: Entry) -> Node:
+    """A cast of `source` at the insertion point."""
+    _check_dtype(source, site, entry.format)
+    format, axis, scale = cast_args(site, entry)
+    axes = (axis,) if entry.format.is_block else ()
+    node = source.graph.call_function(cast, (source, format, *axes))
+    if scale is not None:
+        node.kwargs = {"scale": scale}
+    type = type_of(source)
+    assert type is not None
+    node.meta.update(val=source.meta["val"], quire_type=replace(type, format=format))
+    node.meta.update(quire_group=site.tie, quire_sites=(), quire_entry=entry)
+    node.meta.update(quire_axis=axis_of(site, entry), quire_path=site.path)
+    return node
+
+
+def _check_dtype(source: Node, site: Site, format: Format) -> None:
+    try:
+        format.check_dtype(source.meta["val"].dtype)
+    except FormatError as error:
+        raise PlanError(f"{site.name}: {error}") from None
+
+
+def _insert_typed(like: Node, target: Callable[..., Any], *args: Any) -> Node:
+    """A call of a known op at the insertion point, annotated as `capture` does."""
+    node = insert(like.graph, like, target, *args)
+    op = op_for_target(target)
+    assert op is not None
+    node.meta.update(quire_type=infer_type(node.meta["val"]), quire_op=op.name)
+    node.meta["quire_path"] = like.meta["quire_path"]
+    return node
