@@ -76,7 +76,7 @@ class Format(ABC):
 
     @abstractmethod
     def check_dtype(self, dtype: torch.dtype) -> None:
-        """Raise `FormatError` if values of this format do not fit `dtype`; name a dtype that does."""
+        """Raise `FormatError` if values of this format do not fit `dtype`, naming one that does."""
 
     @abstractmethod
     def rounded(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
@@ -171,6 +171,7 @@ class Scalar(Format):
     # How a block's real scale is found, where it is not max|x| / max(element); set by `binary`.
     block_scale: ClassVar[Callable[[Tensor, tuple[int, ...], Tensor | int], Tensor] | None] = None
     has_infinity: ClassVar[bool] = False
+    has_signed_zero: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -224,9 +225,10 @@ class Scalar(Format):
     def check_dtype(self, dtype: torch.dtype) -> None:
         if not self._fits(dtype):
             able = [str(d).removeprefix("torch.") for d in INPUT_RANGES if self._fits(d)]
+            name = str(dtype).removeprefix("torch.")
             raise FormatError(
-                f"{self} does not fit {str(dtype).removeprefix('torch.')}: it needs {self.precision}"
-                f" significant bits and magnitudes from 2^{self.quantum_exponent} to"
+                f"{self} does not fit {name}: it needs {self.precision} significant bits and"
+                f" magnitudes from 2^{self.quantum_exponent} to"
                 f" {max(self.highest, -self.lowest):.6g}; convert the tensor to {able[0]}"
             )
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from quire.errors import FormatError
@@ -24,14 +22,12 @@ from quire.formats.base import (
 from quire.formats.binary import Binary, Ternary
 from quire.formats.carrier import FLOAT32, FLOAT64, INPUT_RANGES, Carrier, check_input_dtype
 from quire.formats.fixed import Fixed, UFixed
+from quire.formats.layout import WHOLE_AXIS, WHOLE_TENSOR, Blocks, split_blocks
 from quire.formats.log import Log
 from quire.formats.minifloat import Minifloat
 from quire.formats.pow2 import Pow2
 from quire.formats.registry import check_range, family
-from quire.formats.scaling import Affine, Blocks, PowerOfTwo, Real, ScaleRule, Scales, TwoLevel
-
-WHOLE_AXIS = "all"
-WHOLE_TENSOR = "tensor"
+from quire.formats.scaling import Affine, PowerOfTwo, Real, ScaleRule, Scales, TwoLevel
 
 
 @family("block")
@@ -80,7 +76,7 @@ class Block(Format):
     def is_block(self) -> bool:
         return True
 
-    @cached_property
+    @property
     def rule(self) -> ScaleRule:
         """How this format's scales are found and applied."""
         if isinstance(self.scale, Pow2):
@@ -128,19 +124,19 @@ class Block(Format):
         return FLOAT32 if narrow and dtype != torch.float64 else FLOAT64
 
     def rounded(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
-        blocks = self._split(x.to(self.carrier(x.dtype).dtype), axis)
-        scales = self._scales(blocks, axis, scale)
-        value = self.rule.restored(self._elements(blocks, scales), scales)
-        return _saturating_to(self._join(value, x, axis), x.dtype)
+        values = [
+            blocks.joined(self.rule.restored(self._elements(blocks, scales), scales))
+            for blocks, scales in self._scaled(x, axis, scale)
+        ]
+        return _saturating_to(_concatenated(values, axis, x), x.dtype)
 
     def saturated(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
-        blocks = self._split(x.to(self.carrier(x.dtype).dtype), axis)
-        unscaled = self.rule.unscaled(blocks.values, self._scales(blocks, axis, scale))
-        unbounded = self.element.round_unbounded(unscaled)
-        clamped = (unbounded > self.element.highest) | (unbounded < self._lowest)
-        magnitude = blocks.values.abs()
-        inside = magnitude < magnitude.amax(blocks.dims, keepdim=True)
-        return self._join(clamped & inside, x, axis)
+        clamped: list[Tensor] = []
+        for blocks, scales in self._scaled(x, axis, scale):
+            unbounded = self.element.round_unbounded(self.rule.unscaled(blocks.values, scales))
+            outside = (unbounded > self.element.highest) | (unbounded < self._lowest)
+            clamped.append(blocks.joined(outside & (blocks.values.abs() < blocks.largest())))
+        return _concatenated(clamped, axis, x)
 
     def encode(self, x: Tensor, axis: int = -1, *, scale: StaticScale = None) -> Encoded:
         check_input_dtype(x)
@@ -148,39 +144,51 @@ class Block(Format):
         axis = normalized_axis(x, axis)
         if x.numel() == 0:
             return self._encoded_empty(x, axis)
-        blocks = self._split(x.detach().to(self.carrier(x.dtype).dtype), axis)
-        scales = self._scales(blocks, axis, scale)
         if scale is not None:
             raise_where(x.isnan(), "NaN", self)
         elif self.scale.nan_code is None:
             raise_where(~x.isfinite(), "NaN or Inf", self)
-        values = self._join(self._elements(blocks, scales), x, axis).double().nan_to_num(nan=0.0)
-        stored = self.scale_shape(tuple(x.shape), axis)
-        zero = scales.zero_point
+        codes: dict[str, list[Tensor]] = {"codes": [], "scales": [], "zero_points": []}
+        tensor_scale = None
+        for blocks, scales in self._scaled(x.detach(), axis, scale):
+            elements = self._elements(blocks, scales).double().nan_to_num(nan=0.0)
+            codes["codes"].append(blocks.joined(_codes(self.element, elements)))
+            codes["scales"].append(blocks.stored(_codes(self.scale, scales.scale)))
+            if scales.zero_point is not None:
+                zeros = _codes(self.element, scales.zero_point)
+                codes["zero_points"].append(blocks.stored(zeros))
+            tensor_scale = scales.tensor_scale
         return Encoded(
-            codes=self.element.codes_of(values).to(code_dtype(self.element.bits)),
-            scales=_codes(self.scale, scales.scale, stored),
-            zero_points=None if zero is None else _codes(self.element, zero, stored),
-            tensor_scale=None if scales.tensor_scale is None else scales.tensor_scale.float(),
+            codes=_concatenated(codes["codes"], axis, x),
+            scales=_concatenated(codes["scales"], axis),
+            zero_points=_concatenated(codes["zero_points"], axis) if self.zero_point else None,
+            tensor_scale=None if tensor_scale is None else tensor_scale.float(),
             axis=axis,
             dtype=x.dtype,
         )
 
     def decode(self, encoded: Encoded, dtype: torch.dtype | None = None) -> Tensor:
-        dtype = dtype or encoded.dtype
+        dtype, axis = dtype or encoded.dtype, encoded.axis
         if encoded.codes.numel() == 0:
             return encoded.codes.to(dtype)
         elements = self.element.values_of(encoded.codes.long())
-        blocks = self._split(elements, encoded.axis)
+        parts = split_blocks(elements.reshape(elements.shape or (1,)), axis, self.size)
+        values = [
+            blocks.joined(self.rule.restored(blocks.values, scales))
+            for blocks, scales in zip(
+                parts, _dealt(self._decoded_scales(encoded), parts, axis), strict=True
+            )
+        ]
+        return _saturating_to(_concatenated(values, axis, encoded.codes), dtype)
+
+    def _decoded_scales(self, encoded: Encoded) -> Scales:
         zero, tensor = encoded.zero_points, encoded.tensor_scale
         assert encoded.scales is not None
-        scales = Scales(
-            self._expand(self.scale.values_of(encoded.scales.long()), encoded.axis),
-            zero_point=None if zero is None else self._expand(self._zeros(zero), encoded.axis),
+        return Scales(
+            self.scale.values_of(encoded.scales.long()),
+            zero_point=None if zero is None else self.element.values_of(zero.long()),
             tensor_scale=None if tensor is None else tensor.double(),
         )
-        value = self.rule.restored(blocks.values, scales)
-        return _saturating_to(self._join(value, encoded.codes, encoded.axis), dtype)
 
     def describe(self) -> str:
         rows = {
@@ -205,58 +213,26 @@ class Block(Format):
         elements = self.element.round(unscaled, lowest=self._lowest)
         return elements if scales.empty is None else torch.where(scales.empty, 0.0, elements)
 
-    def _scales(self, blocks: Blocks, axis: int, static: StaticScale) -> Scales:
+    def _scaled(self, x: Tensor, axis: int, static: StaticScale) -> list[tuple[Blocks, Scales]]:
+        """The parts of a tensor in the carrier dtype, each with its scales."""
+        x = x.to(self.carrier(x.dtype).dtype)
+        parts = split_blocks(x.reshape(x.shape or (1,)), axis, self.size)
         if static is None:
-            return self.rule.find(blocks)
-        parts = static if isinstance(static, tuple) else (static,)
-        paired = self.zero_point or self.tensor_scale is not None
-        if len(parts) != 1 + paired:
+            tensor_scale = self.rule.tensor_scale(x)
+            return [(blocks, self.rule.find(blocks, tensor_scale)) for blocks in parts]
+        scales = self.rule.static(*self._static_parts(static, x))
+        return list(zip(parts, _dealt(scales, parts, axis), strict=True))
+
+    def _static_parts(self, static: StaticScale, x: Tensor) -> list[Tensor]:
+        """A static scale, and its zero point or tensor scale, in the carrier dtype of `x`."""
+        given = static if isinstance(static, tuple) else (static,)
+        names = ["scale", *["zero point"] * self.zero_point]
+        names += ["tensor scale"] * (self.tensor_scale is not None)
+        if len(given) != len(names):
             raise FormatError(
-                f"{self}: a static scale is "
-                + ("a pair (scale, zero point or tensor scale)" if paired else "one tensor")
-                + f", not {len(parts)} parts"
+                f"{self}: a static scale is ({', '.join(names)}), not {len(given)} parts"
             )
-        expanded = tuple(self._expand(torch.as_tensor(p), axis) for p in parts)
-        return self.rule.static(expanded if paired else expanded[0], blocks.values)
-
-    def _zeros(self, codes: Tensor) -> Tensor:
-        return self.element.values_of(codes.long())
-
-    def _expand(self, scales: Tensor, axis: int) -> Tensor:
-        """Stored scales, shaped to broadcast against blocks."""
-        split = isinstance(self.size, int) and scales.ndim > axis
-        return scales.unsqueeze(axis + 1) if split else scales
-
-    def _split(self, x: Tensor, axis: int) -> Blocks:
-        if x.ndim == 0:
-            x = x.reshape(1)
-        if self.size == WHOLE_TENSOR:
-            return Blocks(x, tuple(range(x.ndim)), x.numel())
-        if self.size == WHOLE_AXIS:
-            return Blocks(x, (axis,), x.shape[axis])
-        n, size = x.shape[axis], int(self.size)
-        count = n if n < size else size
-        pad = -n % count
-        if pad:
-            x = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [0, pad])
-        blocks = x.unflatten(axis, (-1, count))
-        return Blocks(blocks, (axis + 1,), self._counts(blocks, axis, n) if pad else count)
-
-    def _counts(self, blocks: Tensor, axis: int, n: int) -> Tensor:
-        """True values in each block, shaped to broadcast: the last block is short."""
-        size = blocks.shape[axis + 1]
-        first = torch.arange(blocks.shape[axis], device=blocks.device) * size
-        trailing = blocks.ndim - axis - 1
-        return (n - first).clamp(max=size).reshape(-1, *[1] * trailing)
-
-    def _join(self, blocks: Tensor, like: Tensor, axis: int) -> Tensor:
-        if like.ndim == 0:
-            return blocks.reshape(())
-        if isinstance(self.size, str):
-            return blocks
-        joined = blocks.flatten(axis, axis + 1)
-        n = like.shape[axis]
-        return joined if joined.shape[axis] == n else joined.narrow(axis, 0, n)
+        return [torch.as_tensor(part, device=x.device).to(x.dtype) for part in given]
 
     def _encoded_empty(self, x: Tensor, axis: int) -> Encoded:
         def zeros(fmt: Scalar) -> Tensor:
@@ -280,8 +256,33 @@ def _saturating_to(value: Tensor, dtype: torch.dtype) -> Tensor:
     return (value.clamp(-largest, largest) if narrower else value).to(dtype)
 
 
-def _codes(fmt: Scalar, values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return fmt.codes_of(values.double()).to(code_dtype(fmt.bits)).reshape(shape)
+def _codes(fmt: Scalar, values: Tensor) -> Tensor:
+    return fmt.codes_of(values.double()).to(code_dtype(fmt.bits))
+
+
+def _dealt(stored: Scales, parts: list[Blocks], axis: int) -> list[Scales]:
+    """Scales in their stored shape dealt out to the parts of a tensor, broadcasting to blocks."""
+
+    def deal(field: Tensor | None) -> list[Tensor | None]:
+        if field is None or field.ndim == 0:
+            return [field] * len(parts)
+        sizes = [blocks.values.shape[axis] for blocks in parts]
+        pieces = field.split(sizes, axis) if len(parts) > 1 else [field]
+        return [blocks.expanded(piece) for blocks, piece in zip(parts, pieces, strict=True)]
+
+    columns = zip(*map(deal, (stored.reciprocal, stored.empty, stored.zero_point)), strict=True)
+    scales = deal(stored.scale)
+    return [
+        Scales(scale, *rest, tensor_scale=stored.tensor_scale)
+        for scale, rest in zip(scales, columns, strict=True)
+        if scale is not None
+    ]
+
+
+def _concatenated(parts: list[Tensor], axis: int, like: Tensor | None = None) -> Tensor:
+    """The parts of a tensor as one, in the shape of `like`."""
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts, axis)
+    return whole if like is None else whole.reshape(like.shape)
 
 
 # What has to hold for the parts of a block, and what to say where it does not.

@@ -8,7 +8,6 @@ devices alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,17 +24,17 @@ class Carrier:
     mantissa: int
     bias: int
 
-    @cached_property
+    @property
     def sign_bit(self) -> int:
         """The sign bit as a signed integer (the most negative one)."""
         return torch.iinfo(self.bits_dtype).min
 
-    @cached_property
+    @property
     def magnitude_bits(self) -> int:
         """The mask of everything but the sign."""
         return torch.iinfo(self.bits_dtype).max
 
-    @cached_property
+    @property
     def infinity_bits(self) -> int:
         """The bits of +Inf; larger magnitudes are NaN."""
         return (2 * self.bias + 1) << self.mantissa

@@ -22,6 +22,8 @@ from quire.formats.registry import check_range, family
 class DenormedMinifloat(Scalar):
     """`dmf(e,m)`: M/2^m * 2^(E-bias) at every E. `codes_of` gives the smallest E."""
 
+    has_signed_zero = True
+
     e: int
     m: int
     bias: int | None = None

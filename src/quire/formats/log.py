@@ -23,6 +23,8 @@ def _above_sqrt2(mantissa: int) -> int:
 class Log(Scalar):
     """`log(w)`: +-2^(E-bias) with E in 1..2^(w-1)-1; E = 0 is zero."""
 
+    has_signed_zero = True
+
     w: int
     bias: int | None = None
 

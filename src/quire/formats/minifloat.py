@@ -46,6 +46,8 @@ class Minifloat(Scalar):
     special: "none" (every code finite), "ieee" (top exponent Inf and NaN), "nan" (all ones NaN).
     """
 
+    has_signed_zero = True
+
     e: int
     m: int
     bias: int | None = None

@@ -6,8 +6,9 @@ from functools import cache
 
 from quire.formats.base import Format
 from quire.formats.binary import Binary, Ternary
-from quire.formats.block import WHOLE_AXIS, Block
+from quire.formats.block import Block
 from quire.formats.fixed import Fixed, UFixed
+from quire.formats.layout import WHOLE_AXIS
 from quire.formats.minifloat import Minifloat
 from quire.formats.pow2 import Pow2
 from quire.formats.table import Table

@@ -7,42 +7,27 @@ of the block's element and scale formats; `Block` owns one and never asks which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from quire.formats.base import Scalar, StaticScale
-from quire.formats.carrier import carrier_of, divide
+from quire.formats.base import Scalar
+from quire.formats.carrier import Carrier, carrier_of, divide
+from quire.formats.layout import Blocks
 from quire.formats.pow2 import Pow2
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """A tensor of a carrier dtype seen as blocks.
-
-    values: padded with zeros; dims: the dimensions that one block spans; count: true values a block
-    (a number, or a tensor that broadcasts against `values`).
-    """
-
-    values: Tensor
-    dims: tuple[int, ...]
-    count: Tensor | int
-
-    def largest_bits(self) -> Tensor:
-        """The bits of max |x| over each block, dimensions kept; at least Inf's for NaN and Inf."""
-        c = carrier_of(self.values)
-        return (c.to_bits(self.values) & c.magnitude_bits).amax(self.dims, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Scales:
     """The scales of blocks, in the carrier dtype, each dimension of a block kept as 1.
 
-    scale: NaN for a block that holds NaN or Inf. empty: True where the block decodes to +0.
+    scale: NaN for a block that holds NaN or Inf. reciprocal: of a power of two.
+    empty: True where every element becomes +0; None where that follows by itself.
     """
 
     scale: Tensor
+    reciprocal: Tensor | None = None
     empty: Tensor | None = None
     zero_point: Tensor | None = None
     tensor_scale: Tensor | None = None
@@ -52,12 +37,16 @@ class ScaleRule(ABC):
     """How the scales of blocks are found, applied and undone."""
 
     @abstractmethod
-    def find(self, blocks: Blocks) -> Scales:
+    def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
         """The scales that the data asks for."""
 
     @abstractmethod
-    def static(self, given: StaticScale, like: Tensor) -> Scales:
-        """Scales from stored numbers that broadcast against the scales of `like`."""
+    def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
+        """Scales from stored numbers (second: the zero point or the tensor scale)."""
+
+    def tensor_scale(self, x: Tensor) -> Tensor | None:
+        """The scale of a whole tensor below which those of its blocks lie, where there is one."""
+        return None
 
     @abstractmethod
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
@@ -66,16 +55,6 @@ class ScaleRule(ABC):
     @abstractmethod
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
         """Element values times their scale, rounded to float32 where the scale is a real one."""
-
-
-def _is_bad(largest_bits: Tensor) -> Tensor:
-    """True for blocks that hold NaN or Inf, from the bits of their maxima."""
-    infinity = {torch.int32: 0xFF << 23, torch.int64: 0x7FF << 52}[largest_bits.dtype]
-    return largest_bits >= infinity
-
-
-def _as_tensor(given: Tensor | float, like: Tensor) -> Tensor:
-    return torch.as_tensor(given, device=like.device).to(like.dtype)
 
 
 def _over(a: Tensor, constant: float) -> Tensor:
@@ -87,6 +66,11 @@ def _over(a: Tensor, constant: float) -> Tensor:
     return divide(a, torch.where(a.isnan(), a, constant))
 
 
+def _nan_where_infinite(largest: Tensor) -> Tensor:
+    """Block maxima with NaN for Inf too: such a block has no finite scale."""
+    return torch.where(largest < torch.inf, largest, torch.nan)
+
+
 @dataclass(frozen=True)
 class PowerOfTwo(ScaleRule):
     """X = floor(log2 max|x|) - emax(element), clamped (OCP Microscaling 1.0, section 6.3)."""
@@ -94,26 +78,31 @@ class PowerOfTwo(ScaleRule):
     element: Scalar
     scale: Pow2
 
-    def find(self, blocks: Blocks) -> Scales:
-        c = carrier_of(blocks.values)
-        largest = blocks.largest_bits()
-        exponent = c.floor_log2_bits(largest) - self.element.emax
-        exponent = exponent.clamp(self.scale.smallest_exponent, self.scale.emax)
-        empty = largest == 0
-        exponent = torch.where(empty, self.scale.smallest_exponent, exponent)
-        power = torch.where(_is_bad(largest), torch.nan, c.power_of_two(exponent))
-        return Scales(power, empty)
+    def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
+        largest = blocks.largest()
+        c = carrier_of(largest)
+        # The exponent field of the scale, in place; a subnormal maximum has the smallest scale.
+        field = (c.to_bits(largest) & c.infinity_bits) - (self.element.emax << c.mantissa)
+        low, high = self.scale.smallest_exponent, min(self.scale.emax, c.bias)
+        field = field.clamp((low + c.bias) << c.mantissa, (high + c.bias) << c.mantissa)
+        scales = self._scales(field, c)
+        empty = largest == 0 if self.element.has_signed_zero else None
+        nan = torch.where(largest < torch.inf, scales.scale, torch.nan)
+        return replace(scales, scale=nan, empty=empty)
 
-    def static(self, given: StaticScale, like: Tensor) -> Scales:
-        assert not isinstance(given, tuple) and given is not None
-        return Scales(self.scale.round(_as_tensor(given, like)))
+    def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
+        c = carrier_of(scale)
+        return self._scales(c.to_bits(self.scale.round(scale)) & c.infinity_bits, c)
+
+    def _scales(self, field: Tensor, c: Carrier) -> Scales:
+        # 2^-bias is subnormal, with a field of 0, and the reciprocal of 2^bias.
+        subnormal, one_squared = 1 << (c.mantissa - 1), 2 * c.bias << c.mantissa
+        scale = c.to_float(field.clamp(min=subnormal))
+        return Scales(scale, reciprocal=c.to_float((one_squared - field).clamp(min=subnormal)))
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
-        # The reciprocal of a power of two is exact, and taken once a block: 2^(2 bias) / 2^X on
-        # the exponent field, where 2^-127 (a subnormal) has the reciprocal 2^127.
-        c = carrier_of(values)
-        exponent = c.floor_log2_bits(c.to_bits(scales.scale))
-        return values * c.power_of_two(-exponent)
+        assert scales.reciprocal is not None
+        return values * scales.reciprocal
 
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
         return elements * scales.scale
@@ -126,11 +115,6 @@ def _saturating_product(elements: Tensor, scale: Tensor) -> Tensor:
     return value.to(elements.dtype)
 
 
-def _largest_finite(largest_bits: Tensor, dtype: torch.dtype) -> Tensor:
-    """max |x| as a float, NaN for bad blocks."""
-    return torch.where(_is_bad(largest_bits), torch.nan, largest_bits.view(dtype))
-
-
 @dataclass(frozen=True)
 class Real(ScaleRule):
     """s = RNE(max|x| / max(element)), in the scale's format; element = RNE(x / s)."""
@@ -138,18 +122,16 @@ class Real(ScaleRule):
     element: Scalar
     scale: Scalar
 
-    def find(self, blocks: Blocks) -> Scales:
-        dtype = blocks.values.dtype
-        largest = _largest_finite(blocks.largest_bits(), dtype)
+    def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
+        largest = _nan_where_infinite(blocks.largest())
         ideal = _over(largest, self.element.highest)
         if self.element.block_scale is not None:
-            mean = self.element.block_scale(blocks.values, blocks.dims, blocks.count).to(dtype)
-            ideal = torch.where(largest.isnan(), largest, mean)
+            mean = self.element.block_scale(blocks.values, blocks.dims, blocks.count)
+            ideal = torch.where(largest.isnan(), largest, mean.to(largest.dtype))
         return self._scales(self.scale.round(ideal))
 
-    def static(self, given: StaticScale, like: Tensor) -> Scales:
-        assert not isinstance(given, tuple) and given is not None
-        return self._scales(self.scale.round(_as_tensor(given, like)))
+    def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
+        return self._scales(self.scale.round(scale))
 
     def _scales(self, scale: Tensor) -> Scales:
         return Scales(scale, empty=scale == 0)
@@ -168,24 +150,25 @@ class TwoLevel(ScaleRule):
     element: Scalar
     scale: Scalar
 
-    def find(self, blocks: Blocks) -> Scales:
-        dtype = blocks.values.dtype
-        bits = blocks.largest_bits()
-        largest = _largest_finite(bits, dtype)
-        finite = torch.where(_is_bad(bits), 0.0, largest)
-        tensor = _over(finite.amax(), self.element.highest * self.scale.highest).float().to(dtype)
-        ideal = divide(_over(largest, self.element.highest), tensor)
-        scale = self.scale.round(torch.where(tensor == 0, largest, ideal))
-        return self._scales(scale, tensor)
+    def tensor_scale(self, x: Tensor) -> Tensor:
+        a = x.abs()
+        largest = torch.where(a < torch.inf, a, 0.0).amax()  # a bad value harms its block only
+        return _over(largest, self.element.highest * self.scale.highest).float().to(x.dtype)
 
-    def static(self, given: StaticScale, like: Tensor) -> Scales:
-        assert isinstance(given, tuple)
-        scale, tensor = (_as_tensor(part, like) for part in given)
-        return self._scales(self.scale.round(scale), tensor.float().to(like.dtype))
+    def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
+        assert tensor_scale is not None
+        largest = _nan_where_infinite(blocks.largest())
+        ideal = divide(_over(largest, self.element.highest), tensor_scale)
+        scale = self.scale.round(torch.where(tensor_scale == 0, largest, ideal))
+        return self._scales(scale, tensor_scale)
+
+    def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
+        assert second is not None
+        return self._scales(self.scale.round(scale), second.float().to(scale.dtype))
 
     def _scales(self, scale: Tensor, tensor: Tensor) -> Scales:
         effective = (scale.float() * tensor.float()).to(scale.dtype)
-        return Scales(scale, effective == 0, tensor_scale=tensor)
+        return Scales(scale, empty=effective == 0, tensor_scale=tensor)
 
     def _effective(self, scales: Scales) -> Tensor:
         assert scales.tensor_scale is not None
@@ -205,7 +188,7 @@ class Affine(ScaleRule):
     element: Scalar
     scale: Scalar
 
-    def find(self, blocks: Blocks) -> Scales:
+    def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
         x, dims = blocks.values, blocks.dims
         largest = torch.finfo(x.dtype).max
         low = x.amin(dims, keepdim=True).clamp(max=0.0)
@@ -215,13 +198,12 @@ class Affine(ScaleRule):
         zero_point = self.element.round(divide(-low, scale))
         return self._scales(scale, torch.where(scale == 0, 0.0, zero_point))
 
-    def static(self, given: StaticScale, like: Tensor) -> Scales:
-        assert isinstance(given, tuple)
-        scale, zero_point = (_as_tensor(part, like) for part in given)
-        return self._scales(self.scale.round(scale), self.element.round(zero_point))
+    def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
+        assert second is not None
+        return self._scales(self.scale.round(scale), self.element.round(second))
 
     def _scales(self, scale: Tensor, zero_point: Tensor) -> Scales:
-        return Scales(scale, scale == 0, zero_point)
+        return Scales(scale, empty=scale == 0, zero_point=zero_point)
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         return torch.round(divide(values, scales.scale)) + scales.zero_point

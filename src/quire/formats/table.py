@@ -5,15 +5,14 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from quire.errors import FormatError
 from quire.formats.base import Scalar, floor_log2
-from quire.formats.carrier import carrier_of
 from quire.formats.registry import family
 
 # NF4: quantiles of a normal distribution with an exact zero (Dettmers et al., QLoRA, 2023,
@@ -40,15 +39,27 @@ NF4 = (
 TABLES: dict[str, tuple[float, ...]] = {"nf4": NF4}
 
 
-def _first_above(low: float, high: float, tie_goes_up: bool, dtype: torch.dtype) -> float:
+def _first_above(low: float, high: float, tie_goes_up: bool, dtype: type[np.floating]) -> float:
     """The smallest number of a dtype that rounds to `high` and not to `low`."""
     middle = (Fraction(low) + Fraction(high)) / 2
-    candidate = torch.tensor(float(middle), dtype=dtype)
-    down, up = (torch.tensor(s * torch.inf, dtype=dtype) for s in (-1, 1))
-    near = [candidate.nextafter(down), candidate, candidate.nextafter(up)]
-    values = sorted(Fraction(v.item()) for v in near)
+    nearest = dtype(float(middle))
+    near = (np.nextafter(nearest, dtype(end)) for end in (-np.inf, nearest, np.inf))
+    values = [Fraction(float(v)) for v in near]
     side = bisect.bisect_left if tie_goes_up else bisect.bisect_right
     return float(values[side(values, middle)])
+
+
+def _thresholds(entries: tuple[float, ...], dtype: type[np.floating]) -> tuple[float, ...]:
+    """For each entry but the first, the smallest number that rounds to it; ties to even codes."""
+    steps = enumerate(pairwise(entries))
+    return tuple(_first_above(low, high, code % 2 == 1, dtype) for code, (low, high) in steps)
+
+
+THRESHOLDS = {
+    (name, carrier): _thresholds(entries, dtype)
+    for name, entries in TABLES.items()
+    for carrier, dtype in ((torch.float32, np.float32), (torch.float64, np.float64))
+}
 
 
 @family("table")
@@ -66,7 +77,7 @@ class Table(Scalar):
     def long_form(self) -> str:
         return f'table("{self.name}")'
 
-    @cached_property
+    @property
     def entries(self) -> tuple[float, ...]:
         """The values, in ascending order."""
         return TABLES[self.name]
@@ -87,7 +98,7 @@ class Table(Scalar):
     def emax(self) -> int:
         return floor_log2(max(self.highest, -self.lowest))
 
-    @cached_property
+    @property
     def _significands(self) -> list[tuple[int, int]]:
         """(bits of the odd significand, exponent of its last bit) of every non-zero value."""
         ratios = [abs(v).as_integer_ratio() for v in self.entries if v]
@@ -109,18 +120,10 @@ class Table(Scalar):
     def nan_code(self) -> None:
         return None
 
-    @cached_property
-    def _thresholds(self) -> dict[torch.dtype, list[float]]:
-        steps = list(enumerate(pairwise(self.entries)))
-        return {
-            dtype: [_first_above(low, high, code % 2 == 1, dtype) for code, (low, high) in steps]
-            for dtype in (torch.float32, torch.float64)
-        }
-
     def round_unbounded(self, y: Tensor) -> Tensor:
         # A chain of selects: tables are short, and it fuses and vectorises where a gather does not.
         value = torch.where(y.isnan(), y, self.entries[0])
-        steps = zip(self._thresholds[carrier_of(y).dtype], self.entries[1:], strict=True)
+        steps = zip(THRESHOLDS[self.name, y.dtype], self.entries[1:], strict=True)
         for threshold, entry in steps:
             value = torch.where(y >= threshold, entry, value)
         return value
