@@ -67,7 +67,16 @@ def test_progress_of_a_metric_to_maximise_obeys_a_lower_bound():
     results = dataclasses.replace(RESULTS, objectives={"loss": "max"}, limits={"loss": 0.1})
     assert trace(progress(results), "mixed")["y"] == [0.5, 0.5, 0.5, 0.5]
     results = dataclasses.replace(RESULTS, objectives={"loss": "max"}, limits={"loss": 0.6})
-    assert trace(progress(results), "mixed")["y"] == []
+    assert [curve["name"] for curve in progress(results)["data"]] == []
+
+
+def test_progress_of_one_family_is_one_curve_of_all_trials():
+    trials = tuple(trial for trial in RESULTS.trials if trial.number != 1)
+    results = dataclasses.replace(RESULTS, trials=trials)
+    (curve,) = progress(results)["data"]
+    assert curve["name"] == "all trials"
+    assert curve["x"] == [1, 2, 3, 4, 5]
+    assert curve["y"] == [0.3, 0.3, 0.3, 0.2, 0.2]
 
 
 def test_distribution_is_a_density_over_the_grid():
