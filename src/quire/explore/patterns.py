@@ -1,9 +1,9 @@
 """Format patterns: a format string with sets of integers in it, `fixed(4..16,free)`.
 
-In any format string an integer may be a range `a..b` (both ends included) or a set `a|b|c`. Where it
-moves the range by a power of two (the fraction bits of `fixed`, the bias of `minifloat`), it may be
-`fitted`, the integer with the least squared error on the site's calibration data, or `free`, that
-integer and up to two steps to either side of it. A plain format string stands for itself.
+In any format string an integer may be a range `a..b`, both ends included, or a set `a|b|c`. One
+that moves the range by a power of two (the fraction bits of `fixed`, the bias of `minifloat`) may
+be `fitted`, the integer with the least squared error on the site's calibration data, or `free`,
+that integer and up to two steps to either side of it. A plain format string stands for itself.
 """
 
 import itertools

@@ -33,7 +33,7 @@ class Task:
     train: Callable[[nn.Module, int], object] | None = None
 
     def score(self, model: nn.Module) -> dict[str, float]:
-        """The metrics of `model` as finite floats; TaskError where `evaluate` gives another thing."""
+        """The metrics of `model` as finite floats; TaskError where `evaluate` gives others."""
         metrics: object = self.evaluate(model)
         if not isinstance(metrics, Mapping) or not metrics:
             raise TaskError(f"evaluate returned {metrics!r}: return {{metric name: number}}")

@@ -1,9 +1,10 @@
 """What a search does with one plan: count its cost, quantize the model, train and evaluate it."""
 
+import copy
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from quire.errors import TaskError
 from quire.explore.clock import Clock
-from quire.explore.fit import fit_integer
 from quire.explore.task import Task
 from quire.explore.trial import Trial
-from quire.graph import Site, capture, sites
-from quire.precision import Plan, cost, quantize
+from quire.graph import Site, capture
+from quire.precision import CostModel, Entry, Plan, quantize
+from quire.precision.calibrate import fit_integer, observe
+from quire.precision.switchable import Switchable
 
 
 class Workbench:
@@ -29,12 +31,14 @@ class Workbench:
             raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
         self._task, self._qat_epochs, self._clock = task, qat_epochs, clock
         self._graph = capture(task.model, task.example_inputs)
-        self.sites = sites(self._graph)
+        self._cost = CostModel(self._graph)
+        self._switchable = Switchable(self._graph)
+        self.sites = self._cost.sites
 
     def costs(self, formats: Mapping[str, str]) -> dict[str, float]:
         """The metrics of {site: format string} that need no run: bits, memory, ..."""
         with self._clock("quire"):
-            return cost(self._graph, Plan(formats)).metrics()
+            return self._cost(_plan(formats)).metrics()
 
     def run(self, number: int, formats: Mapping[str, str], label: str) -> Trial:
         """Try {site: format string}. An exception fails the trial with its type and message."""
@@ -66,21 +70,33 @@ class Workbench:
         return {"model": _digest(self._task.model), "qat_epochs": self._qat_epochs}
 
     def _prepare(self, formats: Mapping[str, str]) -> nn.Module:
+        """The model under a plan: the shared one, or, to be trained, one with its own weights."""
         with self._clock("quire"):
-            return quantize(self._graph, Plan(formats)).eval()
+            if self._qat_epochs:
+                return copy.deepcopy(quantize(self._graph, _plan(formats)))
+            return self._switchable.use(_plan(formats))
 
     def _evaluate(self, module: nn.Module) -> dict[str, float]:
         with self._clock("evaluate"):
             if self._qat_epochs and self._task.train is not None:
                 self._task.train(module.train(), self._qat_epochs)
-                module.eval()
             with torch.no_grad():
-                return self._task.score(module)
+                return self._task.score(module.eval())
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        """The operands of every site on the calibration data."""
-        raise NotImplementedError
+        task = self._task
+        data = task.example_inputs if task.calibration is None else task.calibration
+        return observe(self._graph, data)
+
+
+@cache
+def _entry(format: str) -> Entry:
+    return Entry.of(format)
+
+
+def _plan(formats: Mapping[str, str]) -> Plan:
+    return Plan({site: _entry(format) for site, format in formats.items()})
 
 
 def _digest(model: nn.Module) -> str:
