@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from quire.report.figures import Figure, layout
+from quire.report.figures import Figure, layout, logarithmic
 from quire.report.results import TensorRecord
 
 BINS = 96
@@ -17,7 +17,7 @@ def distribution(tensor: TensorRecord) -> Figure:
     unit = f" ({tensor.unit})" if tensor.unit else ""
     plot = layout(f"{tensor.site}{unit}", "density")
     plot["xaxis"].update(anchor="y2")
-    plot["yaxis"].update(type="log", domain=[0.15, 1], exponentformat="power", dtick=1)
+    plot["yaxis"].update(logarithmic(density[seen].min(), density.max()), domain=[0.15, 1])
     plot["yaxis2"] = {"domain": [0, 0.1], "visible": False, "range": [-1, 1], "fixedrange": True}
     plot["bargap"] = 0.04
     histogram = {

@@ -80,9 +80,16 @@ def scale(values: Sequence[float]) -> Figure:
     """A logarithmic axis where the values are positive and span much, else a linear one."""
     low, high = min(values, default=0.0), max(values, default=0.0)
     if low > 0 and high > LOG_RATIO * low:
-        ticks = _log_ticks(low, high)
-        return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        return logarithmic(low, high)
     return {"type": "linear"}
+
+
+def logarithmic(low: float, high: float) -> Figure:
+    """A logarithmic axis with round ticks, five to a decade or one where there are many decades."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    leading = (1, 2, 3, 5, 7) if last - first <= 2 else (1,)
+    ticks = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in leading]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def points(
@@ -102,10 +109,3 @@ def points(
             f"<b>%{{text}}</b><br>{up} %{{y:.4g}}<br>{across} %{{x:.4g}}<extra></extra>"
         ),
     }
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers that cover a range: five to a decade, or one where there are many decades."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    leading = (1, 2, 3, 5, 7) if last - first <= 2 else (1,)
-    return [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in leading]

@@ -65,7 +65,13 @@ def _uniform(
     plot: Figure,
 ) -> Figure:
     """The uniform formats, each name placed clear of the front and, where it can be, of trials."""
-    marker = {"color": "@uniform", "size": 10, "symbol": "diamond"}
+    chosen = [t.number == results.chosen for t in uniform]  # a star stands there
+    marker = {
+        "color": "@uniform",
+        "size": [20 if starred else 10 for starred in chosen],
+        "opacity": [0 if starred else 1 for starred in chosen],
+        "symbol": "diamond",
+    }
     trace = points(results, uniform, "uniform formats", marker)
     names = [short(t.label.removeprefix("uniform ")) for t in uniform]
     return {

@@ -13,7 +13,7 @@ POSITIONS = (
     "bottom left",
 )
 # Sizes as fractions of a plot about 700 by 420 pixels, text at 12 pixels.
-LETTER, LINE, GAP_X, GAP_Y = 0.0095, 0.040, 0.010, 0.016
+LETTER, LINE, GAP_X, GAP_Y = 0.0085, 0.040, 0.010, 0.016
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -68,7 +68,7 @@ def _box(x: float, y: float, letters: int, where: str) -> Box:
 def _hidden(box: Box, taken: Sequence[tuple[Box, float]]) -> float:
     """The weighted area that a box shares with others, and three times what leaves the plot."""
     area = sum(weight * _overlap(box, other) for other, weight in taken)
-    outside = (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-0.03, -0.04, 1.03, 1.04))
+    outside = (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-0.05, -0.07, 1.05, 1.07))
     return area + 3 * outside
 
 

@@ -8,7 +8,9 @@ def test_a_lone_name_goes_above():
 
 
 def test_a_name_at_an_edge_stays_inside():
-    assert place(["bfp(4,8,16)"], [(1.0, 0.5)], [(0.0, 0.0), (0.0, 1.0)], []) == ["middle left"]
+    assert place(["bfp(4,scale_bits=8,size=16)"], [(1.0, 0.5)], [(0.0, 0.0), (0.0, 1.0)], []) == [
+        "middle left"
+    ]
 
 
 def test_names_do_not_overlap_where_there_is_room():
