@@ -1,9 +1,29 @@
-"""Precision: plans, their costs, and graphs with the casts that plans ask for."""
+"""Precision: plans, their costs, graphs with the casts that plans ask for, and checkpoints."""
 
+from quire.precision.calibrate import calibrate, fit_fixed, fit_integer, observe
 from quire.precision.cast import cast
+from quire.precision.checkpoint import load, save
+from quire.precision.copying import copy_graph
 from quire.precision.cost import Cost, CostModel, cost
 from quire.precision.entry import Entry
 from quire.precision.plan import Plan
 from quire.precision.quantize import quantize
+from quire.precision.switchable import Switchable
 
-__all__ = ["Cost", "CostModel", "Entry", "Plan", "cast", "cost", "quantize"]
+__all__ = [
+    "Cost",
+    "CostModel",
+    "Entry",
+    "Plan",
+    "Switchable",
+    "calibrate",
+    "cast",
+    "copy_graph",
+    "cost",
+    "fit_fixed",
+    "fit_integer",
+    "load",
+    "observe",
+    "quantize",
+    "save",
+]

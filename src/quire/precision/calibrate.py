@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ Data: TypeAlias = "Batch | Iterable[Batch | Tensor]"
 SAMPLE = 1 << 16  # values kept of a tensor and batch, besides its extremes
 
 
-def observe(graph: GraphModule, data: Data, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+def observe(
+    graph: GraphModule, data: Data, names: Iterable[str] | None = None
+) -> dict[str, Tensor]:
     """{site: a sample of its values} over the inputs in `data`, before any cast.
 
     data: one batch, a tuple of inputs or a dict of them by name, or an iterable of batches.
@@ -172,7 +174,7 @@ def _source(graph: GraphModule, site: Site) -> Node | None:
 
 def _batches(data: Data) -> Iterator[Batch]:
     if isinstance(data, tuple | Mapping):
-        yield data
+        yield cast("Batch", data)
         return
     for batch in data:
         yield (batch,) if isinstance(batch, Tensor) else batch

@@ -1,7 +1,7 @@
-"""Checkpoints: `save` writes a quantized graph as packed codes, scales and its plan; `load` reads it.
+"""Checkpoints: a quantized graph in one file, as packed codes, scales and its plan.
 
-The file holds `<name>.codes`, `<name>.scales` and so on (`rows`) for each tensor in codes, and every
-other parameter and buffer that the graph reads under its own name.
+The file holds `<name>.codes`, `<name>.scales` and so on (`rows`) for each tensor in codes, and
+every other parameter and buffer that the graph reads under its own name.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from quire.graph.rewrite import attribute
 from quire.precision.cast import Axis, cast
 from quire.precision.constants import evaluate
 from quire.precision.container import TensorSpec, read, write
+from quire.precision.copying import replace_tensor
 from quire.precision.entry import Entry
 from quire.precision.inputs import input_specs, make_examples
 from quire.precision.plan import Plan
@@ -39,9 +40,11 @@ def save(q: GraphModule, path: str | os.PathLike[str]) -> None:
     `CheckpointError` for a graph that `quantize` did not give, and for one that `load` gave.
     """
     if "quire_loaded" in q.meta:
-        raise CheckpointError(f"this graph was loaded from {q.meta['quire_loaded']}: copy that file")
+        raise CheckpointError(
+            f"this graph was loaded from {q.meta['quire_loaded']}: copy that file"
+        )
     if "quire_plan" not in q.meta:
-        raise CheckpointError("save() takes a graph that quantize() gave; this one has no plan")
+        raise CheckpointError("save: this graph has no plan; give one that quantize() made")
     held = _contents(q)
     tensors: dict[str, Tensor] = {}
     for use, *_ in held.coded.values():
@@ -77,7 +80,7 @@ def load(
     held = _contents(q)
     _check_specs(mismatch, _specs(q, held), tensors)
     for name in held.plain:
-        _replace_tensor(q, attribute(q, name), tensors[name])
+        _put(q, name, tensors[name], trains=True)
     for group in held.coded.values():
         _replace_casts(q, group, tensors)
     q.graph.eliminate_dead_code()
@@ -138,7 +141,7 @@ def _hold(q: GraphModule, use: Use, value: Tensor) -> str:
     if it was computed from several."""
     if use.source.op == "get_attr":
         name = str(use.source.target)
-        _replace_tensor(q, attribute(q, name), value, trains=False)
+        _put(q, name, value, trains=False)
         return name
     name = f"{use.name.replace('.', '_')}_decoded"
     device = attribute(q, min(use.parameters)).device
@@ -146,13 +149,10 @@ def _hold(q: GraphModule, use: Use, value: Tensor) -> str:
     return name
 
 
-def _replace_tensor(q: GraphModule, old: Tensor, new: Tensor, trains: bool = True) -> None:
-    """Put a tensor in the place of a parameter or buffer, under all of its names."""
-    new = new.to(old.device)
+def _put(q: GraphModule, name: str, value: Tensor, *, trains: bool) -> None:
+    """Put a value in the place of a parameter or buffer of the graph."""
+    old = attribute(q, name)
+    value = value.to(old.device)
     if isinstance(old, nn.Parameter):
-        new = nn.Parameter(new, old.requires_grad and trains)
-    for module in q.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is old:
-                    tensors[name] = new
+        value = nn.Parameter(value, old.requires_grad and trains)
+    replace_tensor(q, old, value)

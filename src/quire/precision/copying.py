@@ -1,25 +1,26 @@
-"""Copies of a graph that share its parameters and buffers."""
+"""Copies of a graph, over the same parameters and buffers or with its own."""
 
 from __future__ import annotations
 
 import copy
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 
-def copy_graph(graph: GraphModule) -> GraphModule:
-    """A graph of its own, with modules of its own, over the same parameters and buffers."""
+def copy_graph(graph: GraphModule, *, share: bool = True) -> GraphModule:
+    """A graph of its own, with modules of its own, over the same parameters and buffers.
+
+    share: False copies the parameters and buffers too; what was tied stays tied.
+    """
     new = GraphModule(graph, _copy_nodes(graph.graph), type(graph).__name__)
     for node in graph.graph.find_nodes(op="call_module"):
         path = str(node.target)
         new.set_submodule(path, copy.copy(graph.get_submodule(path)))
-    # GraphModule takes over what the graph mentions; a state dict needs the rest too.
-    for path, module in graph.named_modules():
-        if not _has_submodule(new, path):
-            new.add_submodule(path, nn.Module())
-        _share(module, new.get_submodule(path))
+    _share_rest(graph, new)
+    if not share:
+        _own_tensors(new)
     new.meta = dict(graph.meta)
     new.train(graph.training)
     return new
@@ -31,19 +32,43 @@ def _copy_nodes(graph: Graph) -> Graph:
     new = Graph()
     result, output = cast("tuple[Any, Node]", new.graph_copy(graph, {}, return_output_node=True))
     new.output(result).meta = dict(output.meta)
-    new.set_codegen(graph._codegen)
+    new.set_codegen(graph._codegen)  # pyright: ignore[reportPrivateUsage]
     return new
 
 
-def _has_submodule(module: nn.Module, path: str) -> bool:
-    return path in dict(module.named_modules())
+def _share_rest(graph: GraphModule, new: GraphModule) -> None:
+    """Share what the nodes do not mention, too: a state dict has it."""
+    modules = dict(new.named_modules())
+    for path in dict(graph.named_modules()).keys() - modules.keys():
+        new.add_submodule(path, nn.Module())
+    for name, parameter in graph.named_parameters(remove_duplicate=False):
+        owner, leaf = _owner(new, name)
+        owner.register_parameter(leaf, parameter)
+    persistent = graph.state_dict().keys()
+    for name, buffer in graph.named_buffers(remove_duplicate=False):
+        owner, leaf = _owner(new, name)
+        if hasattr(owner, leaf):
+            delattr(owner, leaf)
+        owner.register_buffer(leaf, buffer, name in persistent)
 
 
-def _share(module: nn.Module, new: nn.Module) -> None:
-    """Give `new` the parameters and buffers of `module`, each as persistent as it was."""
-    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-        new.register_parameter(name, parameter)
-    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
-        if name in dict(new.named_buffers(recurse=False)):
-            delattr(new, name)
-        new.register_buffer(name, buffer, name not in module._non_persistent_buffers_set)
+def _owner(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def _own_tensors(module: nn.Module) -> None:
+    for tensor in [*module.parameters(), *module.buffers()]:
+        replace_tensor(module, tensor, copy.deepcopy(tensor))
+
+
+def replace_tensor(module: nn.Module, old: Tensor, new: Tensor) -> None:
+    """Put `new` in the place of a parameter or buffer, under all of its names."""
+    held = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    for name, tensor in held:
+        if tensor is old:
+            owner, leaf = _owner(module, name)
+            setattr(owner, leaf, new)

@@ -10,9 +10,9 @@ from math import prod
 from torch.fx import GraphModule
 
 from quire.formats import Format, parse
+from quire.graph.rewrite import attribute
 from quire.graph.sites import Site, sites
 from quire.precision.cast import Axis
-from quire.graph.rewrite import attribute
 from quire.precision.container import TensorSpec, file_size
 from quire.precision.entry import Entry, axis_of
 from quire.precision.inputs import input_specs
@@ -78,7 +78,8 @@ class CostModel:
                 calls.setdefault(site.node, []).append(site)
         self._products = [(a.macs, a.tie, b.tie) for a, b in calls.values()]
         self._groups = {
-            site.tie: _Operand(site, _window(site, calls.get(site.node, []))) for site in reversed(operands)
+            site.tie: _Operand(site, _window(site, calls.get(site.node, [])))
+            for site in reversed(operands)
         }
         edges = {(s.node, s.arg): s.tie for s in self.sites.values() if s.arg is not None}
         self._uses = uses(graph, edges)

@@ -28,8 +28,8 @@ def input_specs(graph: GraphModule) -> InputSpecs:
         dtype = str(node.meta["val"].dtype).removeprefix("torch.") if found else "none"
         shape = [] if found is None else [2 if isinstance(n, str) else n for n in found.shape]
         tensors[node.name] = [dtype, shape]
-    info: Any = graph.graph._codegen
-    spec = info.pytree_info.in_spec
+    codegen: Any = graph.graph._codegen  # pyright: ignore[reportPrivateUsage]
+    spec = codegen.pytree_info.in_spec
     keywords = bool(spec.child(1).num_leaves)
     return {
         "tensors": tensors,

@@ -22,6 +22,7 @@ from quire.precision.legal import check_legal, is_legal
 
 VERSION = 1
 
+
 class Plan(MutableMapping[str, Entry]):
     """A mutable mapping {site: entry}, in the order in which entries were made.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +12,11 @@ from torch.utils import _pytree as pytree
 
 from quire.errors import FormatError, PlanError
 from quire.formats import Format
-from quire.graph.rewrite import attribute, insert
+from quire.graph.open_convolution import open_convolution
+from quire.graph.rewrite import attribute
 from quire.graph.sites import Site, sites
-from quire.graph.types import infer_type, type_of
-from quire.ops import op_for_target
-from quire.ops.convolution import CONVOLUTION, convolve_patches, patches
+from quire.graph.types import type_of
+from quire.ops.convolution import CONVOLUTION
 from quire.precision.cast import Axis, StaticScale, cast
 from quire.precision.copying import copy_graph
 from quire.precision.entry import Entry, axis_of
@@ -80,7 +80,8 @@ class _Placing:
             self._cast_result(node, site, entry)
             return
         if needs_patches(site, entry.format):
-            node = self._nodes[site.node] = self._open_convolution(node)
+            _, node = open_convolution(self._module, node)
+            self._nodes[site.node] = node
         arguments, spec = call_arguments(node)
         value = arguments[site.arg]
         if isinstance(value, Node):
@@ -111,31 +112,6 @@ class _Placing:
         result.meta["quire_sites"] = (site.name,)
         node.replace_all_uses_with(result, lambda user: user is not result)
 
-    def _open_convolution(self, node: Node) -> Node:
-        """Replace a convolution by the same one over patches; their cast goes between the two."""
-        x, weight, bias, *options = (*node.args, None)[: max(3, len(node.args))]
-        kernel = weight.meta["val"].shape[2:]
-        with self._graph.inserting_before(node):
-            windows = _insert_typed(node, patches, x, *window_options(kernel, options))
-            opened = _insert_typed(node, convolve_patches, windows, weight, bias)
-        node.replace_all_uses_with(opened)
-        self._graph.erase_node(node)
-        return opened
-
-
-def window_options(kernel: Sequence[int], options: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments of `patches` after the tensor, from those of a convolution after its bias."""
-    defaults = (1, 0, 1, 1)
-    stride, padding, dilation, groups = (*options, *defaults[len(options) :])
-    rank = len(kernel)
-    padding = padding if isinstance(padding, str) else _per_axis(padding, rank)
-    return list(kernel), _per_axis(stride, rank), padding, _per_axis(dilation, rank), groups
-
-
-def _per_axis(value: int | Sequence[int], rank: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * rank if len(values) == 1 else values
-
 
 def call_arguments(node: Node) -> tuple[list[Any], pytree.TreeSpec | None]:
     """The positional arguments of a call; at the graph's output its flattened results."""
@@ -165,13 +141,3 @@ def _check_dtype(source: Node, site: Site, format: Format) -> None:
         format.check_dtype(source.meta["val"].dtype)
     except FormatError as error:
         raise PlanError(f"{site.name}: {error}") from None
-
-
-def _insert_typed(like: Node, target: Callable[..., Any], *args: Any) -> Node:
-    """A call of a known op at the insertion point, annotated as `capture` does."""
-    node = insert(like.graph, like, target, *args)
-    op = op_for_target(target)
-    assert op is not None
-    node.meta.update(quire_type=infer_type(node.meta["val"]), quire_op=op.name)
-    node.meta["quire_path"] = like.meta["quire_path"]
-    return node

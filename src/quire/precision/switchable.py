@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from quire.graph.open_convolution import open_convolution
 from quire.graph.rewrite import attribute
 from quire.graph.sites import Site, sites
 from quire.ops.convolution import CONVOLUTION, convolve_patches, patches
@@ -28,7 +29,6 @@ from quire.precision.quantize import (
     cast_args,
     needs_patches,
     round_constant,
-    window_options,
 )
 
 
@@ -56,7 +56,7 @@ class Switchable:
 
 
 class Slot(nn.Module):
-    """The place of a cast: the cast of its entry, or the identity without one."""
+    """The place of a cast: holds the entry of the moment, or None where nothing is cast."""
 
     def __init__(self, site: Site) -> None:
         super().__init__()
@@ -70,8 +70,16 @@ class Slot(nn.Module):
             self.entry = entry
             self.cast_args = None if entry is None else cast_args(self.site, entry)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def cast(self, x: Tensor) -> Tensor:
+        """The cast of the entry, or the identity."""
         return x if self.cast_args is None else quire_cast(x, *self.cast_args)
+
+
+class TensorSlot(Slot):
+    """A slot on a tensor that depends on the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cast(x)
 
 
 class WeightSlot(Slot):
@@ -88,36 +96,39 @@ class WeightSlot(Slot):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.cast_args is None or torch.is_grad_enabled():
-            return super().forward(x)
+            return self.cast(x)
         versions = [(p._version, p.data_ptr(), p.dtype) for p in self._parameters_used]
         if versions != self._versions:
             self._versions, self._kept = versions, {}
         if self.cast_args not in self._kept:
-            self._kept[self.cast_args] = super().forward(x)
+            self._kept[self.cast_args] = self.cast(x)
         return self._kept[self.cast_args]
 
 
 class ConstantSlot(Slot):
     """A slot on a scalar constant."""
 
-    def forward(self, x: float) -> float:  # type: ignore[override]
+    def forward(self, x: float) -> float:
         return x if self.entry is None else round_constant(x, self.entry.format)
 
 
 class ConvolutionSlot(Slot):
-    """A convolution with the slot of its input, whose blocks lie in patches."""
+    """A convolution with the slot of its input, whose blocks lie in patches.
 
-    def __init__(self, site: Site, target: Callable[..., Tensor]) -> None:
+    window: the arguments of `patches` for this convolution, after the tensor.
+    """
+
+    def __init__(self, site: Site, target: Callable[..., Tensor], window: tuple[Any, ...]) -> None:
         super().__init__(site)
-        self._target = target
+        self._target, self._window = target, window
 
     def forward(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any
+        self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *settings: Any
     ) -> Tensor:
         if self.entry is None or not needs_patches(self.site, self.entry.format):
-            return self._target(super().forward(x), weight, bias, *options)
-        windows = patches(x, *window_options(weight.shape[2:], options))
-        return convolve_patches(super().forward(windows), weight, bias)
+            return self._target(self.cast(x), weight, bias, *settings)
+        windows = self.cast(patches(x, *self._window))
+        return convolve_patches(windows, weight, bias)
 
 
 def _insert_slots(module: GraphModule, known: dict[str, Site]) -> list[Slot]:
@@ -143,8 +154,7 @@ class _Inserting:
         if site.arg is None:
             self._after(site, node)
         elif site.op == CONVOLUTION.name and site.arg == 0:
-            node.target = self._add(ConvolutionSlot(site, cast("Callable[..., Any]", node.target)))
-            node.op = "call_module"
+            self._convolution(site, node)
         else:
             self._before(site, site.arg, node)
 
@@ -158,7 +168,7 @@ class _Inserting:
         graph = self._module.graph
         last = graph.find_nodes(op="placeholder")[-1] if node.op == "placeholder" else node
         with graph.inserting_after(last):
-            call = graph.call_module(self._add(Slot(site)), (node,))
+            call = graph.call_module(self._add(TensorSlot(site)), (node,))
         node.replace_all_uses_with(call, lambda user: user is not call)
 
     def _before(self, site: Site, position: int, node: Node) -> None:
@@ -173,10 +183,20 @@ class _Inserting:
         arguments[position] = self._calls[key]
         node.args = pytree.tree_unflatten(arguments, spec) if spec else tuple(arguments)
 
+    def _convolution(self, site: Site, node: Node) -> None:
+        with self._module.graph.inserting_before(node):
+            twin = self._module.graph.node_copy(node, lambda n: n)
+        window, product = open_convolution(self._module, twin)
+        target = cast("Callable[..., Tensor]", node.target)
+        node.target = self._add(ConvolutionSlot(site, target, window.args[1:]))
+        node.op = "call_module"
+        for opened in (product, window):
+            self._module.graph.erase_node(opened)
+
     def _slot(self, site: Site, value: object) -> Slot:
         if not isinstance(value, Node):
             return ConstantSlot(site)
         if value in self._constants:
             names = self._constants[value]
             return WeightSlot(site, [attribute(self._module, name) for name in names])
-        return Slot(site)
+        return TensorSlot(site)
