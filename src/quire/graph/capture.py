@@ -22,6 +22,7 @@ from quire.errors import CaptureError
 from quire.graph.annotate import annotate
 from quire.graph.drop_assertions import drop_assertions
 from quire.graph.fold_batch_norm import fold_batch_norm
+from quire.graph.fuse_gelu import fuse_gelu
 from quire.graph.fuse_rms_norm import fuse_rms_norm
 from quire.graph.name_attention import name_attention
 from quire.graph.open_attention import open_attention
@@ -37,6 +38,7 @@ PASSES: tuple[Callable[[GraphModule], None], ...] = (
     restore_linear,
     open_attention,
     fold_batch_norm,
+    fuse_gelu,
     fuse_rms_norm,
     name_attention,
 )

@@ -23,7 +23,9 @@ def fold_batch_norm(graph: GraphModule) -> None:
         assert result.target is operator.getitem
         with graph.graph.inserting_before(norm):
             product = norm.args[0]
-            replacement = _folded(graph, norm) if _is_foldable(product) else _whole(graph, norm)
+            replacement = (
+                _folded(graph, norm) if _is_foldable(product) else _whole(graph, norm, result)
+            )
         replace(result, replacement)
         graph.graph.erase_node(norm)
 
@@ -45,9 +47,9 @@ def _folded(graph: GraphModule, norm: Node) -> Node:
     return insert(graph.graph, product, product.target, x, new_weight, new_bias, *options)
 
 
-def _whole(graph: GraphModule, norm: Node) -> Node:
+def _whole(graph: GraphModule, norm: Node, result: Node) -> Node:
     """The batch norm as one op with one result."""
     *tensors, momentum, epsilon = norm.args
     return insert(
-        graph.graph, norm, aten.batch_norm.default, *tensors, False, momentum, epsilon, False
+        graph.graph, result, aten.batch_norm.default, *tensors, False, momentum, epsilon, False
     )
