@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class TensorSpec:
     def of(tensor: Tensor) -> TensorSpec:
         return TensorSpec(tensor.dtype, tuple(tensor.shape))
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         return self.dtype.itemsize * torch.Size(self.shape).numel()
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from math import prod
 
 from torch.fx import GraphModule
 
-from quire.formats import Format, parse
+from quire.formats import parse
 from quire.graph.rewrite import attribute
 from quire.graph.sites import Site, sites
 from quire.precision.cast import Axis
@@ -17,10 +16,11 @@ from quire.precision.container import TensorSpec, file_size
 from quire.precision.entry import Entry, axis_of
 from quire.precision.inputs import input_specs
 from quire.precision.plan import Plan, resolve
-from quire.precision.rows import Shape, flatten_shape
-from quire.precision.stored import code_tensors, contents, uses
+from quire.precision.rows import flatten_shape
+from quire.precision.stored import Use, code_tensors, contents, uses
 
 FP32 = Entry(parse("fp32"))
+KINDS = ("weight", "activation")  # the roles of operands
 
 
 @dataclass(frozen=True)
@@ -47,27 +47,11 @@ class Cost:
         return {name: float(value) for name, value in asdict(self).items()}
 
 
-@dataclass(frozen=True)
-class _Operand:
-    """A tie group of operands: `row` values share a block axis, None where blocks lie in memory
-    as in `shape`."""
-
-    site: Site
-    row: int | None
-
-    def storage_bits(self, entry: Entry) -> float:
-        return _storage_bits(entry.format, self.site.shape, axis_of(self.site, entry), self.row)
-
-
-@lru_cache(maxsize=65536)
-def _storage_bits(format: Format, shape: Shape, axis: Axis, row: int | None) -> float:
-    if row is not None:
-        return format.bits_per_value(row) * prod(shape)
-    return format.storage_bits(*flatten_shape(shape, axis))
-
-
 class CostModel:
-    """The costs of plans for one graph, prepared once; a plan then takes a fraction of 1 ms."""
+    """The costs of plans for one graph, prepared once; a plan then takes a fraction of 1 ms.
+
+    sites: those of the graph.
+    """
 
     def __init__(self, graph: GraphModule) -> None:
         self.sites = sites(graph)
@@ -77,40 +61,60 @@ class CostModel:
             if site.macs:
                 calls.setdefault(site.node, []).append(site)
         self._products = [(a.macs, a.tie, b.tie) for a, b in calls.values()]
-        self._groups = {
-            site.tie: _Operand(site, _window(site, calls.get(site.node, [])))
-            for site in reversed(operands)
-        }
+        self._macs = sum(macs for macs, _, _ in self._products)
+        self._groups = {site.tie: self.sites[site.tie] for site in operands}
+        self._windows = {s.tie: _window(s, call) for call in calls.values() for s in call}
         edges = {(s.node, s.arg): s.tie for s in self.sites.values() if s.arg is not None}
         self._uses = uses(graph, edges)
         self._values = _specs(graph, {p for use in self._uses for p in use.parameters})
         self._inputs = input_specs(graph)
+        self._bits: dict[tuple[str, str, Axis], float] = {}
+        self._codes: dict[tuple[str, str, Axis], dict[str, TensorSpec]] = {}
 
     def __call__(self, plan: Plan) -> Cost:
         """The cost of a plan; raises `PlanError` where it does not fit the graph."""
         entries = resolve(plan, self.sites)
-        of = {group: entries.get(group, FP32) for group in self._groups}
+        operands = {group: entries.get(group, FP32) for group in self._groups}
+        stored: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+        elements: dict[str, int] = dict.fromkeys(KINDS, 0)
+        for group, site in self._groups.items():
+            stored[site.role] += self._storage_bits(site, operands[group])
+            elements[site.role] += site.elements
+        width = {group: entry.format.bits for group, entry in operands.items()}
         return Cost(
-            bits=self._average_bits(of, ("weight", "activation")),
-            weight_bits=self._average_bits(of, ("weight",)),
-            activation_bits=self._average_bits(of, ("activation",)),
+            bits=sum(stored.values()) / sum(elements.values()) if operands else 0.0,
+            weight_bits=stored["weight"] / max(elements["weight"], 1),
+            activation_bits=stored["activation"] / max(elements["activation"], 1),
             memory=self._memory(plan, entries),
-            macs=sum(macs for macs, _, _ in self._products),
-            bitops=sum(m * of[a].format.bits * of[b].format.bits for m, a, b in self._products),
+            macs=self._macs,
+            bitops=sum(macs * width[a] * width[b] for macs, a, b in self._products),
         )
 
-    def _average_bits(self, entries: Mapping[str, Entry], roles: Iterable[str]) -> float:
-        chosen = {tie: o for tie, o in self._groups.items() if o.site.role in roles}
-        elements = sum(operand.site.elements for operand in chosen.values())
-        stored = sum(operand.storage_bits(entries[tie]) for tie, operand in chosen.items())
-        return stored / elements if elements else 0.0
+    def _storage_bits(self, site: Site, entry: Entry) -> float:
+        axis = axis_of(site, entry)
+        key = (site.name, entry.text, axis)
+        if key not in self._bits:
+            window = self._windows.get(site.name)
+            self._bits[key] = (
+                entry.format.storage_bits(*flatten_shape(site.shape, axis))
+                if window is None
+                else entry.format.bits_per_value(window) * site.elements
+            )
+        return self._bits[key]
 
     def _memory(self, plan: Plan, entries: Mapping[str, Entry]) -> int:
         held = contents(self._uses, entries.keys())
         tensors = {name: self._values[name] for name in held.plain}
         for group, (use, *_) in held.coded.items():
-            tensors |= code_tensors(use, entries[group], axis_of(self.sites[group], entries[group]))
+            tensors |= self._code_tensors(use, group, entries[group])
         return file_size(tensors, plan.to_json(), self._inputs)
+
+    def _code_tensors(self, use: Use, group: str, entry: Entry) -> dict[str, TensorSpec]:
+        axis = axis_of(self.sites[group], entry)
+        key = (group, entry.text, axis)
+        if key not in self._codes:
+            self._codes[key] = code_tensors(use, entry, axis)
+        return self._codes[key]
 
 
 def cost(graph: GraphModule, plan: Plan) -> Cost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 from quire.errors import PlanError
@@ -42,15 +43,27 @@ class Entry:
             return value
         return Entry(parse(value) if isinstance(value, str) else value)
 
+    @cached_property
+    def text(self) -> str:
+        """The format string, kept because a search asks for it in every trial."""
+        return str(self.format)
+
     def to_json(self) -> str | dict[str, Any]:
         """The format string alone, or a dict where the entry says more."""
+        if self.is_plain:
+            return self.text
         more = {
             "axis": self.axis,
             "scale": self.scale,
             "corrections": {name: dict(options) for name, options in self.corrections.items()},
         }
         said = {name: value for name, value in more.items() if value not in (None, {})}
-        return {"format": str(self.format), **said} if said else str(self.format)
+        return {"format": self.text, **said}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the entry is no more than a format."""
+        return self.axis is None and self.scale is None and not self.corrections
 
     @staticmethod
     def from_json(data: Any) -> Entry:

@@ -164,7 +164,7 @@ def resolve(entries: Mapping[str, Entry], known: Mapping[str, Site]) -> dict[str
         site = known.get(name) or _unknown_site(name, known)
         check_legal(site, entry)
         first, agreed = chosen.setdefault(site.tie, (name, entry))
-        if agreed != entry:
+        if agreed is not entry and agreed != entry:
             raise PlanError(
                 f"{first} is {agreed} and {name} is {entry}, but they share one tensor: give both "
                 "the same entry, or drop one (an entry of any of them counts for all)"

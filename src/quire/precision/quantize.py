@@ -51,7 +51,7 @@ def quantize(graph: GraphModule, plan: Plan) -> GraphModule:
 def cast_args(site: Site, entry: Entry) -> CastArgs:
     """The arguments of the cast of a site; the axis of a format without blocks is immaterial."""
     axis = axis_of(site, entry) if entry.format.is_block else -1
-    return str(entry.format), axis, entry.scale
+    return entry.text, axis, entry.scale
 
 
 def round_constant(value: float, format: Format) -> float:

@@ -168,7 +168,7 @@ class _Inserting:
         graph = self._module.graph
         last = graph.find_nodes(op="placeholder")[-1] if node.op == "placeholder" else node
         with graph.inserting_after(last):
-            call = graph.call_module(self._add(TensorSlot(site)), (node,))
+            call = self._call(TensorSlot(site), node)
         node.replace_all_uses_with(call, lambda user: user is not call)
 
     def _before(self, site: Site, position: int, node: Node) -> None:
@@ -177,11 +177,15 @@ class _Inserting:
         key = (value, site.tie)
         if key not in self._calls:
             with self._module.graph.inserting_before(node):
-                self._calls[key] = self._module.graph.call_module(
-                    self._add(self._slot(site, value)), (value,)
-                )
+                self._calls[key] = self._call(self._slot(site, value), value)
         arguments[position] = self._calls[key]
         node.args = pytree.tree_unflatten(arguments, spec) if spec else tuple(arguments)
+
+    def _call(self, slot: Slot, value: Any) -> Node:
+        """A call of a slot at the insertion point."""
+        call = self._module.graph.call_module(self._add(slot), (value,))
+        call.meta = dict(value.meta) if isinstance(value, Node) else {}
+        return call
 
     def _convolution(self, site: Site, node: Node) -> None:
         with self._module.graph.inserting_before(node):
