@@ -47,7 +47,8 @@ def _value(node: ast.expr, text: str) -> Any:
             return value
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
             return -value
-    raise FormatError(f"format {text!r}: cannot read {ast.unparse(node)!r}")
+        case _:
+            raise FormatError(f"format {text!r}: cannot read {ast.unparse(node)!r}")
 
 
 def _named(name: str, text: str) -> Any:

@@ -57,6 +57,15 @@ class ScaleRule(ABC):
         """Element values times their scale, rounded to float32 where the scale is a real one."""
 
 
+def _once_a_block(scale: Tensor) -> Tensor:
+    """The same tensor; on a CPU a compiler computes it once a block, not once an element.
+
+    Inductor inlines what follows a reduction into every element of the next loop; it stores what
+    is viewed by strides. On a GPU the values stay in registers and a store would cost bandwidth.
+    """
+    return scale.as_strided(scale.shape, scale.stride()) if scale.device.type == "cpu" else scale
+
+
 def _over(a: Tensor, constant: float) -> Tensor:
     """The IEEE quotient of `a` and a constant.
 
@@ -88,7 +97,7 @@ class PowerOfTwo(ScaleRule):
         scales = self._scales(field, c)
         empty = largest == 0 if self.element.has_signed_zero else None
         nan = torch.where(largest < torch.inf, scales.scale, torch.nan)
-        return replace(scales, scale=nan, empty=empty)
+        return replace(scales, scale=_once_a_block(nan), empty=empty)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         c = carrier_of(scale)
@@ -97,8 +106,8 @@ class PowerOfTwo(ScaleRule):
     def _scales(self, field: Tensor, c: Carrier) -> Scales:
         # 2^-bias is subnormal, with a field of 0, and the reciprocal of 2^bias.
         subnormal, one_squared = 1 << (c.mantissa - 1), 2 * c.bias << c.mantissa
-        scale = c.to_float(field.clamp(min=subnormal))
-        return Scales(scale, reciprocal=c.to_float((one_squared - field).clamp(min=subnormal)))
+        reciprocal = c.to_float((one_squared - field).clamp(min=subnormal))
+        return Scales(c.to_float(field.clamp(min=subnormal)), _once_a_block(reciprocal))
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         assert scales.reciprocal is not None
@@ -128,7 +137,7 @@ class Real(ScaleRule):
         if self.element.block_scale is not None:
             mean = self.element.block_scale(blocks.values, blocks.dims, blocks.count)
             ideal = torch.where(largest.isnan(), largest, mean.to(largest.dtype))
-        return self._scales(self.scale.round(ideal))
+        return self._scales(_once_a_block(self.scale.round(ideal)))
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         return self._scales(self.scale.round(scale))
@@ -160,7 +169,7 @@ class TwoLevel(ScaleRule):
         largest = _nan_where_infinite(blocks.largest())
         ideal = divide(_over(largest, self.element.highest), tensor_scale)
         scale = self.scale.round(torch.where(tensor_scale == 0, largest, ideal))
-        return self._scales(scale, tensor_scale)
+        return self._scales(_once_a_block(scale), tensor_scale)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         assert second is not None
@@ -194,9 +203,9 @@ class Affine(ScaleRule):
         low = x.amin(dims, keepdim=True).clamp(max=0.0)
         high = x.amax(dims, keepdim=True).clamp(min=0.0)
         span = torch.where(low.isinf() | high.isinf(), torch.nan, (high - low).clamp(max=largest))
-        scale = self.scale.round(_over(span, self.element.highest))
+        scale = _once_a_block(self.scale.round(_over(span, self.element.highest)))
         zero_point = self.element.round(divide(-low, scale))
-        return self._scales(scale, torch.where(scale == 0, 0.0, zero_point))
+        return self._scales(scale, _once_a_block(torch.where(scale == 0, 0.0, zero_point)))
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         assert second is not None
@@ -206,7 +215,9 @@ class Affine(ScaleRule):
         return Scales(scale, empty=scale == 0, zero_point=zero_point)
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
+        assert scales.zero_point is not None
         return torch.round(divide(values, scales.scale)) + scales.zero_point
 
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
+        assert scales.zero_point is not None
         return _saturating_product(elements - scales.zero_point, scales.scale)

@@ -1,0 +1,161 @@
+"""Fake quantization against a copy: compiled on this machine's CPU or GPU, and eager.
+
+The limit is memory: one read and one write of the tensor, which is what `copy_` into a ready
+tensor does. Each figure is the median of quantize over the median of the copy, taken in turns. On
+a CPU freed memory is kept by the allocator, so that outputs are ready memory too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from record import RESULTS, record
+from torch import Tensor
+
+from quire.formats import Format, parse
+
+FORMATS = [
+    "fixed(8,4)",
+    "ufixed(8,4)",
+    "minifloat(e=4,m=3)",
+    "fp8_e4m3",
+    "dmf(e=4,m=3)",
+    "log(8)",
+    "binary",
+    "ternary",
+    "mxint8",
+    "mxint4",
+    "bfp(8)",
+    "int8",
+    "int4_g128",
+    "uint4_g128",
+    "bm(e=2,m=1)",
+    "mxfp8_e4m3",
+    "mxfp6_e2m3",
+    "mxfp4",
+    "bl(4)",
+    "nvfp4",
+    "nf4",
+]
+
+
+def keep_freed_memory() -> None:
+    """Make glibc serve large blocks from its heap and never give the heap back."""
+    libc = ctypes.CDLL("libc.so.6")
+    mmap_threshold, trim_threshold = -3, -1
+    libc.mallopt(mmap_threshold, 2**30)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def seconds_on_cpu(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def seconds_on_gpu(run: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def in_turns(
+    runs: dict[str, Callable[[], object]], repeats: int, clock: Callable[..., float]
+) -> dict[str, float]:
+    """The median time of each run in seconds, all taken in turns after two warm-ups."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(repeats + 2):
+        for name, run in runs.items():
+            elapsed = clock(run)
+            if i >= 2:
+                times[name].append(elapsed)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def compiled(fmt: Format, axis: int) -> Callable[[Tensor], Tensor]:
+    torch._dynamo.reset()
+    return torch.compile(lambda x: fmt.quantize(x, axis), fullgraph=True)
+
+
+def cases(size: int) -> dict[str, tuple[tuple[int, int], int]]:
+    """Shape and axis of each layout that is timed."""
+    square = (size, size)
+    return {"last": (square, -1), "axis 0": (square, 0), "ragged": ((size, size - 1), -1)}
+
+
+def on_cpu(size: int, repeats: int, names: list[str]) -> list[dict[str, Any]]:
+    """Compiled and eager quantization in units of a copy and of a clone."""
+    keep_freed_memory()
+    rows = []
+    for name in names:
+        fmt, row = parse(name), {"format": name}
+        for layout, (shape, axis) in cases(size).items():
+            x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+            ready, quantize = torch.empty_like(x), compiled(fmt, axis)
+            assert torch.equal(quantize(x), fmt.quantize(x, axis)), f"{name}: compiled differs"
+            runs = {"copy": lambda: ready.copy_(x), "quantize": lambda: quantize(x)}
+            times = in_turns(runs, repeats, seconds_on_cpu)
+            row[layout] = round(times["quantize"] / times["copy"], 2)
+        runs = {"clone": x.clone, "eager": lambda: fmt.quantize(x, axis)}
+        times = in_turns(runs, 3, seconds_on_cpu)
+        row["eager / copy"] = round(times["eager"] / times["clone"], 1)
+        print(row, flush=True)
+        rows.append(row)
+    return rows
+
+
+def on_gpu(size: int, repeats: int, names: list[str]) -> list[dict[str, Any]]:
+    """The share of the copy bandwidth that compiled quantization reaches."""
+    rows = []
+    for name in names:
+        fmt = parse(name)
+        for dtype in (torch.float32, torch.bfloat16):
+            row: dict[str, Any] = {"format": name, "dtype": str(dtype).removeprefix("torch.")}
+            try:
+                fmt.check_dtype(dtype)
+            except ValueError:
+                continue
+            for layout, (shape, axis) in cases(size).items():
+                x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+                expected, x = fmt.quantize(x, axis), x.cuda()
+                ready, quantize = torch.empty_like(x), compiled(fmt, axis)
+                row[f"{layout} wrong"] = int((quantize(x).cpu() != expected).sum())
+                row[f"{layout} eager wrong"] = int((fmt.quantize(x, axis).cpu() != expected).sum())
+                runs = {"copy": lambda: ready.copy_(x), "quantize": lambda: quantize(x)}
+                times = in_turns(runs, repeats, seconds_on_gpu)
+                row[layout] = round(times["copy"] / times["quantize"], 3)
+                bytes_moved = 2 * x.numel() * x.element_size()
+                row["copy TB/s"] = round(bytes_moved / times["copy"] / 1e12, 2)
+            print(row, flush=True)
+            rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--formats", nargs="+", default=FORMATS)
+    parser.add_argument("--size", type=int, help="rows and columns (4096 on a CPU, 8192 on a GPU)")
+    parser.add_argument("--repeats", type=int, default=21)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    options = parser.parse_args()
+    if torch.cuda.is_available():
+        rows = on_gpu(options.size or 8192, options.repeats, options.formats)
+        record("formats", {"share of copy bandwidth": rows}, options.out)
+    else:
+        torch.set_num_threads(2)
+        rows = on_cpu(options.size or 4096, options.repeats, options.formats)
+        record("formats", {"times a copy": rows}, options.out)
+
+
+if __name__ == "__main__":
+    main()
