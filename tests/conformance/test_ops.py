@@ -1,4 +1,4 @@
-"""Every registered op: its targets exist, and its operands are arguments that hold what they say."""
+"""Every registered op: its targets are pure, and its operands are arguments that hold numbers."""
 
 import inspect
 

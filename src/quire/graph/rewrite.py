@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
@@ -54,5 +55,6 @@ def _trace(like: Node, target: Callable[..., Any], args: Any, kwargs: Any) -> An
     def value(node: Node) -> Any:
         return node.meta["val"]
 
-    with torch.no_grad(), like.meta["val"].fake_mode:
+    # Without the Python dispatcher some composite ops fix the symbolic batch to its example.
+    with torch.no_grad(), like.meta["val"].fake_mode, enable_python_dispatcher():
         return target(*map_arg(args, value), **map_arg(kwargs, value))

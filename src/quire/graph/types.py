@@ -67,8 +67,7 @@ def _symbolic(size: Any) -> int | str:
     expression = _expression(size)
     if expression is None:
         return int(size)
-    names = dict.fromkeys(map(str, expression.free_symbols), BATCH)
-    return str(expression.subs(names))
+    return str(expression.subs(dict.fromkeys(expression.free_symbols, BATCH)))
 
 
 def _for_one_example(size: Any) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
-from quire.ops.base import Axis, Op, Operand, Shape, register
+from quire.ops.base import Axis, Op, Operand, Shape, Target, register
+from quire.ops.exact_value import Exact, conv, operand
 
 aten = torch.ops.aten
 
@@ -29,7 +30,7 @@ def patches(
     *kernel). The window of one output is the flattened last axes.
     """
     rank = len(kernel)
-    out = F.pad(x, _pads(kernel, padding, dilation))
+    out = torch.constant_pad_nd(x, _pads(kernel, padding, dilation))
     for axis, (width, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), 2):
         out = out.unfold(axis, gap * (width - 1) + 1, step)[..., ::gap]
     out = out.unflatten(1, (groups, -1))
@@ -53,7 +54,7 @@ def convolve_patches(windows: Tensor, weight: Tensor, bias: Tensor | None) -> Te
 def _pads(
     kernel: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int]
 ) -> list[int]:
-    """Both paddings of every axis, the last axis first, as `F.pad` takes them."""
+    """Both paddings of every axis, the last axis first, as `torch.constant_pad_nd` takes them."""
     totals = [gap * (width - 1) for width, gap in zip(kernel, dilation, strict=True)]
     if padding == "same":
         pairs = [(total // 2, total - total // 2) for total in totals]
@@ -89,6 +90,19 @@ _OPERANDS = (
     Operand("bias", 2, "bias"),
 )
 
+def _exact(
+    target: Target, x: Exact, weight: Exact, bias: Exact | None = None, *options: object
+) -> Exact:
+    def convolved(x: Tensor, weight: Tensor) -> Tensor:
+        return target(x, weight, None, *options)
+
+    return conv(convolved, operand(x), operand(weight), bias)
+
+
+def _exact_patches(target: Target, x: Exact, *options: Any) -> Exact:
+    return x.move(lambda t: patches(t, *options))
+
+
 CONVOLUTION = register(
     Op(
         name="convolution",
@@ -102,9 +116,10 @@ CONVOLUTION = register(
         ),
         operands=_OPERANDS,
         macs=_macs,
+        exact=_exact,
     )
 )
-PATCHES = register(Op(name="patches", targets=(patches,)))
+PATCHES = register(Op(name="patches", targets=(patches,), exact=_exact_patches))
 CONVOLVE_PATCHES = register(
     Op(name="convolve_patches", targets=(convolve_patches,), operands=_OPERANDS, macs=_macs)
 )

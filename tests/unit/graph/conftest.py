@@ -109,9 +109,14 @@ class Layer(nn.Module):
 
 def _hugging_face(name: str) -> tuple[nn.Module, Inputs]:
     transformers = pytest.importorskip("transformers")
-    shape = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, use_cache=False)
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "use_cache": False,
+    }
     tokens = {"input_ids": torch.arange(32).reshape(2, 16)}
-    sizes = dict(vocab_size=99, bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    sizes = {"vocab_size": 99, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     if name == "vit":
         config = transformers.ViTConfig(**shape, intermediate_size=64, image_size=16, patch_size=4)
         return transformers.ViTForImageClassification(config), {
