@@ -67,12 +67,12 @@ def capture(
     example_inputs: a tuple of arguments or a dict of keyword arguments. With `dynamic_batch` every
         tensor whose first size is that of the first tensor has a batch there, which stays free.
 
-    The graph runs on the device of the capture, where its constants lie. It shares its parameters
-    and buffers with `model`: training the graph trains the model,
-    and its state dict has the keys of the model's. It is captured in evaluation mode; dropout
-    modules and `dropout` calls follow `train()` and `eval()` of the graph, batch norm keeps its
-    statistics, and a dropout rate that the model hands to a fused attention in training alone is
-    not seen. What no pass rewrites computes what the model computes, bit for bit.
+    The graph shares its parameters and buffers with `model`: training the graph trains the model,
+    and its state dict has the keys of the model's. It runs on the device of the capture, where its
+    constants lie. It is captured in evaluation mode; dropout modules and `dropout` calls follow
+    `train()` and `eval()` of the graph, batch norm keeps its statistics, and a dropout rate that
+    the model hands to a fused attention in training alone is not seen. What no pass rewrites
+    computes what the model computes, bit for bit.
 
     Raises CaptureError, naming the line of the model, where control flow depends on data, and
     where `model` cannot be exported or fixes its batch size.
