@@ -242,6 +242,8 @@ class Scalar(Format):
     def carrier(self, dtype: torch.dtype) -> Carrier:
         """Where values of an input dtype are rounded: float32 where every constant fits there."""
         fits = self._fits(torch.float32) and self.quantum_exponent <= 127 - FLOAT32.mantissa
+        # Below float32's normal numbers an exponent cannot be read from the bits.
+        fits &= self.quantum_exponent + self.precision - 1 >= 1 - FLOAT32.bias
         return FLOAT32 if fits and dtype != torch.float64 else FLOAT64
 
     def round(self, y: Tensor, lowest: float | None = None) -> Tensor:

@@ -82,7 +82,9 @@ class Log(Scalar):
         sign, a = split_sign(y)
         threshold = _above_sqrt2(c.mantissa)
         smallest = 2.0**self.emin
-        to_zero = smallest / 2 * (1 + (threshold - 1) * 2.0**-c.mantissa)
+        # The carrier's last number below 2^(emin - 1/2), which may be subnormal there.
+        kept = c.mantissa - max(0, 2 - c.bias - self.emin)
+        to_zero = smallest / 2 * math.isqrt(2 << (2 * kept)) * 2.0**-kept
         bits = c.to_bits(a.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
         power = c.to_float(bits & -(1 << c.mantissa))
         value = torch.where(a > to_zero, power, 0.0)
