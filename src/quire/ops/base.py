@@ -64,15 +64,15 @@ class Op:
     operands: the tensors whose format can be chosen, in the order of the sites.
     macs: multiply-accumulates from the shape of the result and the shapes of the positional
         arguments (`()` for an argument that is no tensor).
-    exact: the exact meaning, called with the arguments of the target, each tensor an `Exact`; None
-        means that the op runs in float and its result is rounded once to fp32.
+    exact: the exact meaning, called with the target and its arguments, each floating-point tensor
+        an `Exact`; None means that the op runs in float64 and its result is rounded once to fp32.
     """
 
     name: str
     targets: tuple[Target, ...]
     operands: tuple[Operand, ...] = ()
     macs: Callable[[Shape, Sequence[Shape]], int] = no_macs
-    exact: Callable[..., Exact] | None = None
+    exact: Callable[..., Exact | list[Exact]] | None = None
 
 
 _OPS: dict[str, Op] = {}

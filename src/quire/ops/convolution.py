@@ -90,6 +90,7 @@ _OPERANDS = (
     Operand("bias", 2, "bias"),
 )
 
+
 def _exact(
     target: Target, x: Exact, weight: Exact, bias: Exact | None = None, *options: object
 ) -> Exact:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from quire.errors import QuireError
 from quire.formats import Format
@@ -36,12 +38,12 @@ Dims = int | Sequence[int] | None
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """What made a value, as far as data movement has kept it.
+    """What made a value; kept by data movement.
 
-    `format`: the scalar format that the last cast rounded to, or None. `emitted`: float64, what
-    that cast gave, its -0 included; or, with no format, the results of a function rounded to odd,
-    which the next scalar cast rounds in place of the value. `masked`: bool, where the value before
-    the cast stood for minus infinity, or None.
+    `format`: what the last cast rounded to, or None. `emitted`: float64, what that cast gave, its
+    -0 included; or, with no format, the real values of a function rounded to odd, which the next
+    scalar cast rounds in place of the value. `masked`: bool, where the value before the cast stood
+    for minus infinity, or None.
     """
 
     format: Format | None
@@ -73,6 +75,16 @@ class Exact:
     @property
     def shape(self) -> torch.Size:
         return self.limbs.shape[1:]
+
+    @property
+    def format(self) -> Format | None:
+        """The format of the cast that made this value, if only data was moved since."""
+        return None if self.origin is None else self.origin.format
+
+    def codes(self, fraction_bits: int) -> Tensor:
+        """The integers value * 2^fraction_bits of a value that a cast to fixed point made."""
+        assert self.origin is not None
+        return (self.origin.emitted * 2.0**fraction_bits).long()
 
     @property
     def ndim(self) -> int:
@@ -126,9 +138,7 @@ class Exact:
 
     def to_float32(self) -> Tensor:
         """Rounded once to the nearest float32, ties to even; finite values beyond it saturate."""
-        largest = torch.finfo(torch.float32).max
-        value = self.to_sticky_float64()
-        return torch.where(value.isinf(), value, value.clamp(-largest, largest)).float()
+        return nearest_float32(self.to_sticky_float64())
 
     def element(self, index: tuple[int, ...]) -> Fraction:
         """One finite element as a fraction."""
@@ -238,6 +248,52 @@ def rounded(x: Exact) -> Exact:
     return from_float(x.to_float32())
 
 
+def operand(x: Exact) -> Exact:
+    """x as an operand of a product: as it was cast, or rounded once to fp32 if it was not."""
+    return x if x.origin is not None and x.origin.format is not None else rounded(x)
+
+
+def as_exact(value: Exact | Tensor | float) -> Exact:
+    """An exact value of one, of a tensor, or of a scalar constant, which is its fp32 value."""
+    if isinstance(value, Exact):
+        return value
+    if isinstance(value, Tensor):
+        return from_float(value) if value.is_floating_point() else from_integer(value)
+    return constant(fp32(value)) if math.isfinite(value) else from_float(torch.tensor(value))
+
+
+def fp32(value: float) -> float:
+    """A number rounded to the nearest fp32, which a scalar constant is without a plan entry."""
+    return torch.tensor(value, dtype=torch.float32).item()
+
+
+def in_float64(target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """An op without an exact meaning: inputs rounded to fp32, float64, results rounded to fp32.
+
+    Returns the target's result with an `Exact` for every floating-point tensor in it.
+    """
+    args, kwargs = pytree.tree_map(_in_float64, (args, kwargs))
+    return pytree.tree_map(_from_float64, target(*args, **kwargs))
+
+
+def _in_float64(value: Any) -> Any:
+    if isinstance(value, torch.dtype) and value.is_floating_point:
+        return torch.float64
+    return value.to_float32().double() if isinstance(value, Exact) else value
+
+
+def _from_float64(value: Any) -> Any:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return from_float(nearest_float32(value))
+
+
+def nearest_float32(value: Tensor) -> Tensor:
+    """Float64 rounded to the nearest float32, ties to even; finite values beyond it saturate."""
+    largest = torch.finfo(torch.float32).max
+    return torch.where(value.isinf(), value, value.clamp(-largest, largest)).float()
+
+
 def settled(x: Exact) -> Exact:
     """x itself; if each element has a divisor of its own (softmax), x rounded once to fp32."""
     return x if x.quotient is None else rounded(x)
@@ -314,13 +370,28 @@ def linear(x: Exact, weight: Exact, bias: Exact | None = None) -> Exact:
 
 
 def conv(
-    function: Callable[..., Tensor], x: Exact, weight: Exact, bias: Exact | None, **options: object
+    function: Callable[[Tensor, Tensor], Tensor], x: Exact, weight: Exact, bias: Exact | None
 ) -> Exact:
-    """A convolution (`F.conv1d`, `F.conv2d`, `F.conv3d`, with its stride, padding, ...)."""
-    result = bilinear(partial(function, **options), x, weight, weight.shape[1:].numel())
+    """A convolution: `function(x, weight)` sums over all axes of the weight but the first."""
+    result = bilinear(function, x, weight, weight.shape[1:].numel())
     if bias is None:
         return result
     return add(result, bias.move(lambda t: t.reshape(-1, *[1] * (weight.ndim - 2))))
+
+
+def sums(function: Move, x: Exact, length: int) -> Exact:
+    """A function that gives sums of at most `length` elements each."""
+    one = constant(1)
+    one = replace(one, limbs=one.limbs.to(x.limbs.device))
+    return bilinear(lambda values, unit: function(values) * unit, x, one, length)
+
+
+def divide(x: Exact, counts: Tensor) -> Exact:
+    """x over positive integers, one for each element or broadcast: exact rationals."""
+    numbers = counts.unique().tolist()
+    if len(numbers) == 1:
+        return scale(x, Fraction(1, numbers[0]))
+    return replace(settled(x), quotient=counts.expand(x.shape), origin=None)
 
 
 def scale(x: Exact, factor: Fraction | float | int) -> Exact:
@@ -397,6 +468,12 @@ def absolute(x: Exact) -> Exact:
     """|x|."""
     special = None if x.special is None else x.special.abs()
     return replace(x, limbs=x.limbs * digits.sign(x.limbs), special=special, origin=None)
+
+
+def clamp(x: Exact, low: float | None = None, high: float | None = None) -> Exact:
+    """x moved into [low, high]; NaN stays."""
+    x = x if low is None else maximum(x, as_exact(low))
+    return x if high is None else minimum(x, as_exact(high))
 
 
 def where(condition: Tensor, a: Exact, b: Exact) -> Exact:

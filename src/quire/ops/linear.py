@@ -5,9 +5,21 @@ from math import prod
 
 import torch
 
-from quire.ops.base import Op, Operand, Shape, register, result_times_inner
+from quire.ops.base import Op, Operand, Shape, Target, register, result_times_inner
+from quire.ops.exact_value import Exact, add, fp32, linear, matmul, operand, scale
 
 aten = torch.ops.aten
+
+
+def _linear(target: Target, x: Exact, weight: Exact, bias: Exact | None = None) -> Exact:
+    return linear(operand(x), operand(weight), bias)
+
+
+def _sum_of_products(
+    target: Target, bias: Exact, a: Exact, b: Exact, beta: float = 1, alpha: float = 1
+) -> Exact:
+    product = matmul(operand(a), operand(b))
+    return add(scale(bias, fp32(beta)), scale(product, fp32(alpha)))
 
 
 def _addmm_macs(output: Shape, inputs: Sequence[Shape]) -> int:
@@ -24,6 +36,7 @@ LINEAR = register(
             Operand("bias", 2, "bias"),
         ),
         macs=result_times_inner,
+        exact=_linear,
     )
 )
 
@@ -37,6 +50,7 @@ ADDMM = register(
             Operand("bias", 0, "bias"),
         ),
         macs=_addmm_macs,
+        exact=_sum_of_products,
     )
 )
 
@@ -50,5 +64,6 @@ BADDBMM = register(
             Operand("bias", 0, "bias"),
         ),
         macs=_addmm_macs,
+        exact=_sum_of_products,
     )
 )

@@ -2,9 +2,15 @@
 
 import torch
 
-from quire.ops.base import Op, Operand, register, result_times_inner
+from quire.ops.base import Op, Operand, Target, register, result_times_inner
+from quire.ops.exact_value import Exact, matmul, operand
 
 aten = torch.ops.aten
+
+
+def _product(target: Target, a: Exact, b: Exact) -> Exact:
+    return matmul(operand(a), operand(b))
+
 
 MATMUL = register(
     Op(
@@ -21,5 +27,6 @@ MATMUL = register(
             Operand("other", 1, "activation", -2, is_operand=True, static=("weight", "weight")),
         ),
         macs=result_times_inner,
+        exact=_product,
     )
 )

@@ -1,12 +1,59 @@
 """Ops that only move, copy, join or create values: the table of their aten overloads."""
 
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from quire.ops.base import Op, register
+from quire.ops.base import Op, Target, register
+from quire.ops.exact_value import Exact, as_exact, combine, in_float64, where
 
 aten = torch.ops.aten
+_CONVERSIONS = (aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout)
+
+
+def _moved(target: Target, x: Any, *args: Any, **kwargs: Any) -> Any:
+    """The movement of every part of the value: exact, and the format of the last cast stays."""
+    if isinstance(x, Sequence):
+        return _joined(target, list(x), *args, **kwargs)
+    example = target(x.limbs[0], *args, **kwargs)
+    if isinstance(example, Tensor):
+        return x.move(lambda t: target(t, *args, **kwargs))
+    return [x.move(lambda t, k=k: target(t, *args, **kwargs)[k]) for k in range(len(example))]
+
+
+def _joined(target: Target, values: list[Any], *args: Any, **kwargs: Any) -> Any:
+    if target is operator.getitem:
+        return values[args[0]]
+    exact = [as_exact(value) for value in values]
+    return combine(lambda parts: target(parts, *args, **kwargs), exact)
+
+
+def _padded(target: Target, x: Exact, pad: list[int], value: float = 0) -> Exact:
+    inside = target(torch.ones_like(x.limbs[0], dtype=torch.bool), pad, False)
+    return where(inside, x.move(lambda t: target(t, pad, 0)), as_exact(value))
+
+
+def _converted(target: Target, x: Exact, *args: Any, **kwargs: Any) -> Any:
+    """To another floating-point type: no rounding, since only casts round."""
+    types = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
+    if all(dtype.is_floating_point for dtype in types):
+        return x
+    return in_float64(target, x, *args, **kwargs)
+
+
+_SPECIAL: dict[Target, Callable[..., Any]] = {
+    aten.constant_pad_nd.default: _padded,
+    aten.as_strided.default: in_float64,
+    **dict.fromkeys(_CONVERSIONS, _converted),
+}
+
+
+def _exact(target: Target, *args: Any, **kwargs: Any) -> Any:
+    return _SPECIAL.get(target, _moved)(target, *args, **kwargs)
+
 
 MOVEMENT = register(
     Op(
@@ -60,6 +107,7 @@ MOVEMENT = register(
             aten.unsqueeze.default,
             aten.view.default,
         ),
+        exact=_exact,
     )
 )
 CREATION = register(

@@ -2,7 +2,10 @@
 
 import torch
 
-from quire.ops.base import Axis, Op, Operand, register
+from quire.formats import Fixed
+from quire.ops.base import Axis, Op, Operand, Target, register
+from quire.ops.exact_value import Exact, in_float64
+from quire.ops.integer_functions import layer_norm, rms_norm
 
 aten = torch.ops.aten
 
@@ -14,6 +17,39 @@ def _operands(weight: int, bias: int | None, axis: Axis) -> tuple[Operand, ...]:
     return (*edges, Operand("output", None, "norm", axis))
 
 
-LAYER_NORM = register(Op("layer_norm", (aten.layer_norm.default,), _operands(2, 3, -1)))
-RMS_NORM = register(Op("rms_norm", (aten.rms_norm.default,), _operands(2, None, -1)))
+def _layer_norm(
+    target: Target,
+    x: Exact,
+    shape: list[int],
+    weight: Exact | None = None,
+    bias: Exact | None = None,
+    epsilon: float = 1e-5,
+    *options: object,
+) -> Exact:
+    format = x.format
+    if not isinstance(format, Fixed):
+        return in_float64(target, x, shape, weight, bias, epsilon)
+    return layer_norm(x.codes(format.f), format.f, len(shape), weight, bias, epsilon)
+
+
+def _rms_norm(
+    target: Target,
+    x: Exact,
+    shape: list[int],
+    weight: Exact | None = None,
+    epsilon: float | None = None,
+) -> Exact:
+    format = x.format
+    epsilon = torch.finfo(torch.float32).eps if epsilon is None else epsilon
+    if not isinstance(format, Fixed):
+        return in_float64(target, x, shape, weight, epsilon)
+    return rms_norm(x.codes(format.f), format.f, len(shape), weight, epsilon)
+
+
+LAYER_NORM = register(
+    Op("layer_norm", (aten.layer_norm.default,), _operands(2, 3, -1), exact=_layer_norm)
+)
+RMS_NORM = register(
+    Op("rms_norm", (aten.rms_norm.default,), _operands(2, None, -1), exact=_rms_norm)
+)
 BATCH_NORM = register(Op("batch_norm", (aten.batch_norm.default,), _operands(1, 2, 1)))

@@ -1,8 +1,24 @@
 """Functions of one number, applied to every element: one table from aten name to function name."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
 import torch
 
 from quire.ops.base import Op, Operand, Target, register
+from quire.ops.exact_value import (
+    Exact,
+    Origin,
+    clamp,
+    fp32,
+    from_float,
+    in_float64,
+    nearest_float32,
+    relu,
+)
+from quire.ops.real_functions import FUNCTIONS, tabulate
 
 aten = torch.ops.aten
 
@@ -33,11 +49,47 @@ _FUNCTIONS: dict[str, tuple[Target, ...]] = {
     "pow": (aten.pow.Tensor_Scalar,),
 }
 
+WIDEST_CODES = 16
+"""Bits of the widest scalar format whose codes index a table."""
+
+
+def _table(name: str, target: Target, x: Exact, *constants: Any, **options: Any) -> Exact:
+    """The correctly rounded function of a narrow scalar format; of any other input, a float.
+
+    The real values go along, for a scalar cast that follows; without one they are fp32.
+    """
+    if x.format is None or x.format.is_block or x.format.bits > WIDEST_CODES:
+        return in_float64(target, x, *constants, **options)
+    constants = tuple(fp32(c) for c in constants)
+    argument = x.to_sticky_float64()
+    fallback = target(argument, *constants, **options)
+    values = tabulate(name, argument, fallback, *constants, **options)
+    return replace(from_float(nearest_float32(values)), origin=Origin(None, values))
+
+
+def _clamp(target: Target, x: Exact, *bounds: float, **options: float) -> Exact:
+    names = ("max",) if target is aten.clamp_max.default else ("min", "max")
+    given = {**dict(zip(names, bounds, strict=False)), **options}
+    return clamp(x, given.get("min"), given.get("max"))
+
+
+def _hardtanh(target: Target, x: Exact, low: float = -1, high: float = 1) -> Exact:
+    return clamp(x, low, high)
+
+
+_PIECEWISE_LINEAR: dict[str, Callable[..., Exact]] = {
+    "relu": lambda target, x: relu(x),
+    "relu6": lambda target, x: clamp(x, 0, 6),
+    "hardtanh": _hardtanh,
+    "clamp": _clamp,
+}
+_MEANINGS = {**{name: partial(_table, name) for name in FUNCTIONS}, **_PIECEWISE_LINEAR}
+
 INPUT = Operand("input", 0, "unary")
 OUTPUT = Operand("output", None, "unary")
 
 UNARY = {
-    name: register(Op(name=name, targets=targets, operands=(INPUT, OUTPUT)))
+    name: register(Op(name=name, targets=targets, operands=(INPUT, OUTPUT), exact=_MEANINGS[name]))
     for name, targets in _FUNCTIONS.items()
 }
 LEAKY_RELU = register(
@@ -45,6 +97,7 @@ LEAKY_RELU = register(
         name="leaky_relu",
         targets=(aten.leaky_relu.default,),
         operands=(INPUT, Operand("slope", 1, "constant"), OUTPUT),
+        exact=_MEANINGS["leaky_relu"],
     )
 )
 PRELU = register(
