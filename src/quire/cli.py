@@ -139,8 +139,9 @@ def search(
     name: Annotated[str, typer.Option(help="The study's name; a known one goes on.")] = "search",
     storage: Annotated[str, typer.Option(help="Journal file, or Optuna URL.")] = "study.journal",
     sampler: Annotated[
-        str, typer.Option(help="tpe, nsga2, random, grid, or a class name of optuna.samplers.")
-    ] = "tpe",
+        str,
+        typer.Option(help="guided, tpe, nsga2, random, grid, or a class name of optuna.samplers."),
+    ] = "guided",
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     qat_epochs: Annotated[int, typer.Option(help="Epochs that train() gives each plan.")] = 0,
     plan: Annotated[Path, typer.Option(help="Where the best plan goes.")] = Path("plan.json"),

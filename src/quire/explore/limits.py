@@ -22,20 +22,25 @@ class Terrain:
         self.space = space
         self.objectives = objectives
         self._costs = costs
+        self.cost_names = tuple(self.costs(space.cheapest))
         self._tried: set[tuple[str, ...]] = set()
         if not self.admits(space.cheapest):
-            least = costs(space.formats(space.cheapest))
+            least = self.costs(space.cheapest)
             words = ", ".join(f"{m} {least[m]:.6g}" for m in objectives.limits if m in least)
             raise StudyError(
                 f"no plan meets the limits: the smallest formats give {words}; "
                 "raise the limit, add a smaller format, or search more sites"
             )
 
+    def costs(self, genome: Genome) -> Mapping[str, float]:
+        """The costs of a plan by name."""
+        return self._costs(self.space.formats(genome))
+
     def admits(self, genome: Genome) -> bool:
         """Whether a plan meets the limits on costs."""
         if not self.objectives.limits:
             return True
-        return self.objectives.admits(self._costs(self.space.formats(genome)))
+        return self.objectives.admits(self.costs(genome))
 
     def is_known(self, genome: Genome) -> bool:
         """Whether a plan has been tried."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from quire.errors import StudyError
 
-DIRECTIONS = {"min": "minimize", "max": "maximize"}  # ours -> Optuna's
+DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
+"""Ours -> Optuna's."""
+
 T = TypeVar("T")
 
 
@@ -28,6 +30,11 @@ class Objectives:
         for metric, direction in self.directions.items():
             if direction not in DIRECTIONS:
                 raise StudyError(f'objective {metric!r} is {direction!r}: write "min" or "max"')
+
+    @property
+    def names(self) -> list[str]:
+        """The metrics that objectives or limits name."""
+        return [*self.directions, *self.limits]
 
     def check_metrics(self, known: Iterable[str]) -> None:
         """Raise StudyError where an objective or a limit names none of the known metrics."""

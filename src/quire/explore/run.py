@@ -1,6 +1,6 @@
 """`search`: propose plans within the limits, run them, keep what they give."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import optuna
@@ -8,6 +8,7 @@ from optuna.samplers import BaseSampler
 
 from quire.errors import StudyError
 from quire.explore.clock import Clock
+from quire.explore.guided import GuidedProposer
 from quire.explore.limits import Terrain
 from quire.explore.objectives import Objectives
 from quire.explore.progress import SearchProgress
@@ -31,7 +32,7 @@ def search(
     trials: int = 200,
     workers: int = 1,
     storage: str = "study.journal",
-    sampler: str | BaseSampler = "tpe",
+    sampler: str | BaseSampler = "guided",
     seed: int = 0,
     qat_epochs: int = 0,
     progress: bool = True,
@@ -49,7 +50,8 @@ def search(
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
     storage: a file for Optuna's journal, or the URL of another Optuna storage.
-    sampler: "tpe", "nsga2", "random", "grid", a class name of `optuna.samplers`, or a sampler.
+    sampler: "guided" (`quire.explore.guided`), "tpe", "nsga2", "random", "grid", a class name of
+        `optuna.samplers`, or an Optuna sampler.
     qat_epochs: epochs that the task's `train` gives each plan before it is evaluated.
     on_trial: called with each trial after it has been stored.
 
@@ -66,7 +68,7 @@ def search(
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
     terrain = Terrain(space, goal, bench.costs)
     with _optuna_quiet():
-        proposer = make_proposer(sampler, terrain, seed)
+        proposer = _proposer(sampler, bench, terrain, seed)
         stored = _open(name, storage, bench, terrain)
         run = Run(bench, terrain, proposer, stored, clock)
         interrupted = False
@@ -118,7 +120,8 @@ class Run:
 
     def _try(self, proposal: Proposal, label: str) -> Trial:
         formats = self._terrain.space.formats(proposal.genome)
-        trial = self._bench.run(self.count, formats, UNIFORM + label if label else "")
+        wanted = self._terrain.objectives.names
+        trial = self._bench.run(self.count, formats, UNIFORM + label if label else "", wanted)
         record = to_record(trial, self._terrain, proposal)
         with self._clock("storage"):
             self._stored.add_trial(record)
@@ -128,9 +131,16 @@ class Run:
     def _take(self, trial: Trial, record: optuna.trial.FrozenTrial) -> None:
         self.count += 1
         self._terrain.remember(trial.formats)
-        if record.params:
-            with self._clock("sampler"):
-                self._proposer.learn(record)
+        with self._clock("sampler"):
+            self._proposer.learn(record)
+
+
+def _proposer(
+    sampler: str | BaseSampler, bench: Workbench, terrain: Terrain, seed: int
+) -> Proposer:
+    if sampler == "guided":
+        return GuidedProposer(terrain, bench.noise(terrain.space), seed)
+    return make_proposer(sampler, terrain, seed)
 
 
 def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna.Study:
@@ -150,7 +160,7 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
 
 
 @contextmanager
-def _optuna_quiet() -> Iterator[None]:
+def _optuna_quiet() -> Generator[None]:
     """Optuna reports each study that it makes as news; only its warnings are."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))

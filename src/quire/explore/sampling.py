@@ -1,12 +1,14 @@
 """Where plans come from: Optuna's samplers, by name or class, and the grid."""
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, cast
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -67,9 +69,11 @@ class OptunaProposer:
     """
 
     def __init__(self, terrain: Terrain, sampler: BaseSampler, random: Random) -> None:
-        directions = [DIRECTIONS[d] for d in terrain.objectives.directions.values()]
         self._terrain, self._random = terrain, random
-        self._study = optuna.create_study(directions=directions, sampler=sampler)
+        self._study = optuna.create_study(
+            directions=[DIRECTIONS[d] for d in terrain.objectives.directions.values()],
+            sampler=sampler,
+        )
 
     def propose(self) -> Proposal | None:
         """What the sampler asks for, repaired; moved by chance while it is a known plan."""
@@ -84,8 +88,9 @@ class OptunaProposer:
         return None
 
     def learn(self, trial: FrozenTrial) -> None:
-        """Show a finished trial to the sampler."""
-        self._study.add_trial(trial)
+        """Show a finished trial to the sampler; the baseline is not in the space."""
+        if trial.params:
+            self._study.add_trial(trial)
 
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
@@ -118,6 +123,8 @@ def _sampler(name: str, seed: int) -> BaseSampler:
             f"or one of Optuna's classes: {classes}"
         )
     try:
-        return cast("Callable[..., BaseSampler]", found)(seed=seed)
+        with warnings.catch_warnings():  # the name was asked for, experimental or not
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return cast("Callable[..., BaseSampler]", found)(seed=seed)
     except (TypeError, ImportError) as error:
         raise StudyError(f"sampler {name}: {error}; pass a sampler object instead") from error

@@ -1,9 +1,8 @@
 """What a search does with one plan: count its cost, quantize the model, train and evaluate it."""
 
-import copy
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,12 +11,15 @@ from torch import Tensor, nn
 
 from quire.errors import TaskError
 from quire.explore.clock import Clock
+from quire.explore.space import Space
 from quire.explore.task import Task
 from quire.explore.trial import Trial
 from quire.graph import Site, capture
 from quire.precision import CostModel, Entry, Plan, quantize
 from quire.precision.calibrate import fit_integer, observe
 from quire.precision.switchable import Switchable
+
+NOISE_SAMPLE = 8192  # values a site from which the error of a format is known to about 1%
 
 
 class Workbench:
@@ -40,8 +42,13 @@ class Workbench:
         with self._clock("quire"):
             return self._cost(_plan(formats)).metrics()
 
-    def run(self, number: int, formats: Mapping[str, str], label: str) -> Trial:
-        """Try {site: format string}. An exception fails the trial with its type and message."""
+    def run(
+        self, number: int, formats: Mapping[str, str], label: str, wanted: Iterable[str] = ()
+    ) -> Trial:
+        """Try {site: format string}. An exception fails the trial with its type and message.
+
+        wanted: metrics without which the trial fails.
+        """
         started = time.perf_counter()
         costs = self.costs(formats)
         metrics, error = dict[str, float](), ""
@@ -49,6 +56,8 @@ class Workbench:
             metrics = self._evaluate(self._prepare(formats))
             if shared := metrics.keys() & costs.keys():
                 raise TaskError(f"evaluate returned {shared}, which Quire computes: rename it")
+            if missing := set(wanted) - metrics.keys() - costs.keys():
+                raise TaskError(f"evaluate returned {', '.join(metrics)}, but not {missing}")
         except Exception as problem:  # whatever the user's code raises belongs to this trial
             error = f"{type(problem).__name__}: {problem}"
         return Trial(
@@ -65,6 +74,19 @@ class Workbench:
         """The integer that suits the tensors of a group of sites best (`fit_integer`)."""
         return fit_integer(template, [self._tensors[site.name] for site in group])
 
+    def noise(self, space: Space) -> list[list[float]]:
+        """For each group, the error energy of each candidate relative to that of the data.
+
+        Blocks run through the observed values in memory order, whatever the site's axis is.
+        """
+        return [
+            [
+                _relative_error(candidate.format, self._tensors[group.name])
+                for candidate in group.candidates
+            ]
+            for group in space.groups
+        ]
+
     def describe(self) -> dict[str, Any]:
         """What a study must have in common with this task to go on."""
         return {"model": _digest(self._task.model), "qat_epochs": self._qat_epochs}
@@ -73,7 +95,7 @@ class Workbench:
         """The model under a plan: the shared one, or, to be trained, one with its own weights."""
         with self._clock("quire"):
             if self._qat_epochs:
-                return copy.deepcopy(quantize(self._graph, _plan(formats)))
+                return _with_own_weights(quantize(self._graph, _plan(formats)))
             return self._switchable.use(_plan(formats))
 
     def _evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -97,6 +119,25 @@ def _entry(format: str) -> Entry:
 
 def _plan(formats: Mapping[str, str]) -> Plan:
     return Plan({site: _entry(format) for site, format in formats.items()})
+
+
+def _with_own_weights(module: nn.Module) -> nn.Module:
+    """`module` with copies of its parameters and buffers; a tensor in two places stays one."""
+    copies: dict[Tensor, Tensor] = {}
+    for part in module.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            copy = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+            setattr(part, name, copies.setdefault(parameter, copy))
+        for name, buffer in part.named_buffers(recurse=False):
+            setattr(part, name, copies.setdefault(buffer, buffer.clone()))
+    return module
+
+
+def _relative_error(format: str, values: Tensor) -> float:
+    x = values[:NOISE_SAMPLE].float()
+    energy = float(x.double().square().sum())
+    error = (_entry(format).format.quantize(x) - x).double().square().sum()
+    return float(error) / energy if energy else 0.0
 
 
 def _digest(model: nn.Module) -> str:

@@ -28,7 +28,7 @@ def test_limits_on_metrics_that_are_not_known_yet_do_not_count() -> None:
 
 
 def test_unknown_metrics_are_errors() -> None:
-    with pytest.raises(StudyError, match="limit 'time' is no metric .* accuracy, bits"):
+    with pytest.raises(StudyError, match=r"limit 'time' is no metric .* accuracy, bits"):
         GOAL.check_metrics(["bits", "accuracy"])
     with pytest.raises(StudyError, match="objective 'accuracy' is no metric"):
         GOAL.check_metrics(["bits", "time"])

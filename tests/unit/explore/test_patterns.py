@@ -25,8 +25,8 @@ def test_ranges_include_both_ends_and_sets_keep_their_order() -> None:
         "bfp(4,scale_bits=8,size=16)",
     ]
     assert formats("minifloat(e=2..3,m=1|3)") == [
-        "minifloat(e=2,m=1)",
-        "minifloat(e=2,m=3)",
+        "fp4_e2m1",
+        "fp6_e2m3",
         "minifloat(e=3,m=1)",
         "minifloat(e=3,m=3)",
     ]

@@ -1,0 +1,58 @@
+"""Plans within limits: repaired ones meet them, and are not smaller than they must be."""
+
+import random
+from collections.abc import Mapping
+
+import pytest
+
+from quire.errors import StudyError
+from quire.explore import Task
+from quire.explore.limits import Terrain
+from quire.explore.objectives import Objectives
+from quire.explore.space import Space, build_space
+from quire.graph import capture, sites
+from quire.precision import CostModel, Plan
+
+
+@pytest.fixture
+def terrain(task: Task) -> Terrain:
+    return make_terrain(task, 5.0)
+
+
+def make_terrain(task: Task, bits: float) -> Terrain:
+    graph = capture(task.model, task.example_inputs)
+    model = CostModel(graph)
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        return model(Plan(formats)).metrics()
+
+    space: Space = build_space(sites(graph).values(), ["mxint3", "mxint4", "mxint6", "mxint8"])
+    return Terrain(space, Objectives({"error": "min"}, {"bits": bits}), costs)
+
+
+def test_repaired_plans_meet_the_limit_and_use_it(terrain: Terrain) -> None:
+    rng = random.Random(0)
+    sizes: list[float] = []
+    for _ in range(100):
+        genome = tuple(rng.randrange(4) for _ in terrain.space.groups)
+        repaired = terrain.repair(genome, rng)
+        assert terrain.admits(repaired)
+        if terrain.admits(genome):
+            assert repaired == genome
+        else:
+            pairs = zip(terrain.space.groups, genome, repaired, strict=True)
+            assert all(g.candidates[b].bits <= g.candidates[a].bits for g, a, b in pairs)
+            sizes.append(terrain.costs(repaired)["bits"])
+    assert sum(sizes) / len(sizes) > 3.8  # the smallest plan has 3.26 bits
+
+
+def test_a_limit_that_no_plan_meets_is_an_error_with_the_least_cost(task: Task) -> None:
+    with pytest.raises(StudyError, match=r"smallest formats give bits 3\.2\d"):
+        make_terrain(task, 3.0)
+
+
+def test_tried_plans_are_known(terrain: Terrain) -> None:
+    genome = terrain.space.cheapest
+    assert not terrain.is_known(genome)
+    terrain.remember(terrain.space.formats(genome))
+    assert terrain.is_known(genome)

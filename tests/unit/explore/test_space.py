@@ -1,0 +1,93 @@
+"""Search spaces: groups, parameters and back, uniform plans, sizes."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from quire.errors import StudyError
+from quire.explore import Task
+from quire.explore.space import build_space
+from quire.graph import Site, capture, sites
+
+FORMATS = ["mxint4", "fixed(4..6,free)", "bfp(3|5,scale_bits=8,size=16)"]
+
+
+def known(task: Task) -> list[Site]:
+    return list(sites(capture(task.model, task.example_inputs)).values())
+
+
+def fit(group: Sequence[Site], template: str) -> int:
+    return 3
+
+
+def test_operands_are_searched_unless_patterns_say_otherwise(task: Task) -> None:
+    found = build_space(known(task), ["mxint4"])
+    assert [group.name for group in found.groups] == ["0.input", "0.weight", "2.input", "2.weight"]
+    found = build_space(known(task), ["mxint4", "mxint8"], ["*.weight", "0.bias"])
+    assert [group.name for group in found.groups] == ["0.weight", "0.bias", "2.weight"]
+
+
+def test_lists_by_pattern_the_last_match_wins(task: Task) -> None:
+    lists = {"*.weight": ["mxint4", "mxint8"], "2.*": ["mxint6"], "2.bias": ["fixed(8,4)"]}
+    found = build_space(known(task), lists)
+    assert {g.name: [c.format for c in g.candidates] for g in found.groups} == {
+        "0.weight": ["mxint4", "mxint8"],
+        "2.input": ["mxint6"],
+        "2.weight": ["mxint6"],
+        "2.bias": ["fixed(8,4)"],
+    }
+
+
+def test_every_plan_survives_the_way_through_optunas_parameters(task: Task) -> None:
+    space = build_space(known(task), FORMATS, fit=fit)
+    assert space.size == (1 + 3 * 5 + 2) ** 4
+    rng = random.Random(0)
+    for _ in range(50):
+        genome = tuple(rng.randrange(len(g.candidates)) for g in space.groups)
+        params = space.params(genome)
+        assert params.keys() == space.distributions.keys()
+        assert space.genome(params) == genome
+        for name, value in params.items():
+            internal = space.distributions[name].to_internal_repr(value)
+            assert space.distributions[name]._contains(internal)
+
+
+def test_uniform_plans_take_fitted_integers(task: Task) -> None:
+    space = build_space(known(task), FORMATS, fit=fit)
+    uniform = {label: set(space.formats(g).values()) for label, g in space.uniform().items()}
+    assert uniform == {
+        "mxint4": {"mxint4"},
+        "fixed(4,fitted)": {"fixed(4,3)"},
+        "fixed(5,fitted)": {"fixed(5,3)"},
+        "fixed(6,fitted)": {"fixed(6,3)"},
+        "bfp(3,scale_bits=8,size=16)": {"bfp(3,scale_bits=8,size=16)"},
+        "bfp(5,scale_bits=8,size=16)": {"bfp(5,scale_bits=8,size=16)"},
+    }
+
+
+def test_the_cheapest_plan_counts_scales(task: Task) -> None:
+    space = build_space(known(task), ["fixed(4,2)", "bfp(4,scale_bits=8,size=16)", "mxint8"])
+    assert set(space.formats(space.cheapest).values()) == {"fixed(4,2)"}
+
+
+def test_a_neighbour_differs_at_one_site(task: Task) -> None:
+    space = build_space(known(task), FORMATS, fit=fit)
+    rng = random.Random(0)
+    genome = space.cheapest
+    for _ in range(20):
+        other = space.neighbour(genome, rng)
+        assert sum(a != b for a, b in zip(genome, other, strict=True)) == 1
+        genome = other
+
+
+def test_formats_that_a_site_cannot_have_are_left_out(task: Task) -> None:
+    with pytest.raises(StudyError, match="matches no site"):
+        build_space(known(task), ["mxint4"], ["nothing.*"])
+    with pytest.raises(StudyError, match="no format to choose from"):
+        build_space(known(task), [])
+
+
+def test_fitting_needs_data(task: Task) -> None:
+    with pytest.raises(StudyError, match="no calibration data"):
+        build_space(known(task), ["fixed(4,fitted)"])

@@ -1,0 +1,84 @@
+"""Results: the best plan under bounds, the front, files, on hand-made trials."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from quire.errors import StudyError
+from quire.explore import Study, Trial
+from quire.explore.objectives import Objectives
+from quire.precision import Plan
+
+
+def trial(number: int, accuracy: float, bits: float, format: str, **more: str) -> Trial:
+    metrics = {"accuracy": accuracy, "bits": bits}
+    return Trial(number, {"a": format, "b": "mxint4"}, metrics, **more)  # type: ignore[arg-type]
+
+
+STUDY = Study(
+    name="s",
+    objectives=Objectives({"accuracy": "max", "bits": "min"}, {"bits": 6.0}),
+    sites=({"name": "a"}, {"name": "b"}),
+    trials=(
+        Trial(0, {}, {"accuracy": 0.97, "bits": 32.0}, label="fp32"),
+        trial(1, 0.90, 4.25, "mxint4", label="uniform mxint4"),
+        trial(2, 0.95, 5.0, "mxint6"),
+        trial(3, 0.95, 4.75, "mxint5"),
+        trial(4, 0.96, 6.5, "mxint8"),
+        Trial(5, {"a": "mxint2", "b": "mxint4"}, {"bits": 3.25}, "failed", error="E: no"),
+        trial(6, 0.80, 4.5, "bfp(5,scale_bits=8,size=16)"),
+    ),
+    timing={},
+)
+
+
+def test_the_front_is_feasible_and_without_the_baseline() -> None:
+    assert [t.number for t in STUDY.pareto()] == [3, 1]
+
+
+def test_best_under_bounds() -> None:
+    assert STUDY.best_trial().number == 3  # of equal accuracy the smaller one
+    assert STUDY.best_trial(max_bits=4.5).number == 1
+    assert STUDY.best_trial(max_bits=4.5, min_accuracy=0.85).number == 1
+    assert STUDY.best(max_bits=4.5) == Plan({"a": "mxint4", "b": "mxint4"})
+    with pytest.raises(StudyError, match="none of 4 feasible trials fits max_bits=4"):
+        STUDY.best(max_bits=4)
+    with pytest.raises(StudyError, match="'bits' is no bound"):
+        STUDY.best(bits=4)
+    with pytest.raises(StudyError, match=r"'max_size' is no bound.*accuracy, bits"):
+        STUDY.best(max_size=4)
+
+
+def test_families() -> None:
+    assert [t.family for t in STUDY.trials] == ["fp32", *["mxint"] * 5, "mixed"]
+
+
+def test_results_are_plain_data() -> None:
+    results = STUDY.results()
+    assert json.loads(json.dumps(results)) == results
+    assert results["front"] == [3, 1]
+    assert results["trials"][1] == {
+        "number": 1,
+        "label": "uniform mxint4",
+        "family": "mxint",
+        "state": "complete",
+        "seconds": 0.0,
+        "error": "",
+        "metrics": {"accuracy": 0.9, "bits": 4.25},
+        "plan": {"a": "mxint4", "b": "mxint4"},
+    }
+
+
+def test_csv_has_a_column_for_each_metric_and_site(tmp_path: Path) -> None:
+    STUDY.save_csv(tmp_path / "t.csv")
+    with (tmp_path / "t.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    assert rows[2] == {
+        "number": "2", "label": "", "family": "mxint", "state": "complete", "seconds": "0.0",
+        "error": "", "accuracy": "0.95", "bits": "5.0", "a": "mxint6", "b": "mxint4",
+    }  # fmt: skip
+    assert rows[5]["accuracy"] == ""
+    assert rows[5]["error"] == "E: no"
