@@ -206,7 +206,7 @@ class Block(Format):
     @property
     def _lowest(self) -> float:
         # Symmetric: inside a block the most negative code of fixed point is read, never written.
-        return 0.0 if self.zero_point else -self.element.highest
+        return max(self.element.lowest, -self.element.highest)
 
     def _elements(self, blocks: Blocks, scales: Scales) -> Tensor:
         unscaled = self.rule.unscaled(blocks.values, scales)
@@ -220,19 +220,34 @@ class Block(Format):
         if static is None:
             tensor_scale = self.rule.tensor_scale(x)
             return [(blocks, self.rule.find(blocks, tensor_scale)) for blocks in parts]
-        scales = self.rule.static(*self._static_parts(static, x))
+        scales = self.rule.static(*self._static_parts(static, x, axis))
         return list(zip(parts, _dealt(scales, parts, axis), strict=True))
 
-    def _static_parts(self, static: StaticScale, x: Tensor) -> list[Tensor]:
+    def _static_parts(self, static: StaticScale, x: Tensor, axis: int) -> list[Tensor]:
         """A static scale, and its zero point or tensor scale, in the carrier dtype of `x`."""
         given = static if isinstance(static, tuple) else (static,)
-        names = ["scale", *["zero point"] * self.zero_point]
-        names += ["tensor scale"] * (self.tensor_scale is not None)
-        if len(given) != len(names):
+        stored = self.scale_shape(tuple(x.shape), axis)
+        shapes = {"scale": stored}
+        shapes |= {"zero point": stored} if self.zero_point else {}
+        shapes |= {"tensor scale": ()} if self.tensor_scale else {}
+        if len(given) != len(shapes):
             raise FormatError(
-                f"{self}: a static scale is ({', '.join(names)}), not {len(given)} parts"
+                f"{self}: a static scale is ({', '.join(shapes)}), not {len(given)} parts"
             )
-        return [torch.as_tensor(part, device=x.device).to(x.dtype) for part in given]
+        parts = [torch.as_tensor(part, device=x.device).to(x.dtype) for part in given]
+        return [
+            self._expanded(name, part, shape)
+            for part, (name, shape) in zip(parts, shapes.items(), strict=True)
+        ]
+
+    def _expanded(self, name: str, part: Tensor, shape: tuple[int, ...]) -> Tensor:
+        try:
+            return part.expand(shape)
+        except RuntimeError as error:
+            raise FormatError(
+                f"{self}: a static {name} of shape {tuple(part.shape)} does not broadcast to the"
+                f" shape of the scales, {shape}"
+            ) from error
 
     def _encoded_empty(self, x: Tensor, axis: int) -> Encoded:
         def zeros(fmt: Scalar) -> Tensor:

@@ -15,7 +15,11 @@ from torch import Tensor
 from quire.formats.base import Scalar
 from quire.formats.carrier import Carrier, carrier_of, divide
 from quire.formats.layout import Blocks
+from quire.formats.minifloat import Minifloat
 from quire.formats.pow2 import Pow2
+
+
+_FLOAT32 = Minifloat(8, 23, special="ieee")
 
 
 @dataclass(frozen=True)
@@ -67,12 +71,15 @@ def _once_a_block(scale: Tensor) -> Tensor:
 
 
 def _over(a: Tensor, constant: float) -> Tensor:
-    """The IEEE quotient of `a` and a constant.
+    """The IEEE quotient of `a` >= 0 and a positive constant.
 
     A compiler may replace division by a constant it can see by a product with the reciprocal,
-    which is not the same number, so the constant is made to depend on the data.
+    which is not the same number, so the constant is made to depend on the data; and it may drop a
+    rounding between two conversions, so the quotient is handed on by its bits.
     """
-    return divide(a, torch.where(a.isnan(), a, constant))
+    quotient = divide(a, torch.where(a.isnan(), a, constant))
+    c = carrier_of(quotient)
+    return c.to_float(c.to_bits(quotient) & c.magnitude_bits)
 
 
 def _nan_where_infinite(largest: Tensor) -> Tensor:
@@ -91,9 +98,12 @@ class PowerOfTwo(ScaleRule):
         largest = blocks.largest()
         c = carrier_of(largest)
         # The exponent field of the scale, in place; a subnormal maximum has the smallest scale.
-        field = (c.to_bits(largest) & c.infinity_bits) - (self.element.emax << c.mantissa)
+        offset = self.element.emax << c.mantissa
         low, high = self.scale.smallest_exponent, min(self.scale.emax, c.bias)
-        field = field.clamp((low + c.bias) << c.mantissa, (high + c.bias) << c.mantissa)
+        # Clamped before the offset is taken, which may leave the integers.
+        lowest = ((low + c.bias) << c.mantissa) + offset
+        highest = min(((high + c.bias) << c.mantissa) + offset, c.infinity_bits)
+        field = (c.to_bits(largest) & c.infinity_bits).clamp(lowest, highest) - offset
         scales = self._scales(field, c)
         empty = largest == 0 if self.element.has_signed_zero else None
         nan = torch.where(largest < torch.inf, scales.scale, torch.nan)
@@ -162,7 +172,8 @@ class TwoLevel(ScaleRule):
     def tensor_scale(self, x: Tensor) -> Tensor:
         a = x.abs()
         largest = torch.where(a < torch.inf, a, 0.0).amax()  # a bad value harms its block only
-        return _over(largest, self.element.highest * self.scale.highest).float().to(x.dtype)
+        ideal = _over(largest, self.element.highest * self.scale.highest)
+        return ideal.clamp(max=torch.finfo(torch.float32).max).float().to(x.dtype)
 
     def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
         assert tensor_scale is not None
@@ -173,15 +184,15 @@ class TwoLevel(ScaleRule):
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         assert second is not None
-        return self._scales(self.scale.round(scale), second.float().to(scale.dtype))
+        return self._scales(self.scale.round(scale), _FLOAT32.round(second))
 
     def _scales(self, scale: Tensor, tensor: Tensor) -> Scales:
-        effective = (scale.float() * tensor.float()).to(scale.dtype)
+        effective = _saturating_product(scale, tensor)
         return Scales(scale, empty=effective == 0, tensor_scale=tensor)
 
     def _effective(self, scales: Scales) -> Tensor:
         assert scales.tensor_scale is not None
-        return (scales.scale.float() * scales.tensor_scale.float()).to(scales.scale.dtype)
+        return _saturating_product(scales.scale, scales.tensor_scale)
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         return divide(values, self._effective(scales))
