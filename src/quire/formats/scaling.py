@@ -18,7 +18,6 @@ from quire.formats.layout import Blocks
 from quire.formats.minifloat import Minifloat
 from quire.formats.pow2 import Pow2
 
-
 _FLOAT32 = Minifloat(8, 23, special="ieee")
 
 
