@@ -119,7 +119,7 @@ def _sampler(name: str, seed: int) -> BaseSampler:
     if not (isinstance(found, type) and issubclass(found, BaseSampler)):
         classes = ", ".join(n for n in optuna.samplers.__all__ if n.endswith("Sampler"))
         raise StudyError(
-            f"sampler {name!r} is unknown: give {', '.join([*SAMPLERS, 'grid'])}, "
+            f"sampler {name!r} is unknown: give {', '.join(['guided', *SAMPLERS, 'grid'])}, "
             f"or one of Optuna's classes: {classes}"
         )
     try:

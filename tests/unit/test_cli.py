@@ -1,0 +1,147 @@
+"""The command line: help, tables, a search from end to end, errors as one message."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from quire import cli
+from quire.explore import Study
+from quire.precision import Plan
+
+TASK = """
+import torch
+from torch import nn
+from quire import Task
+
+def task():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    x = torch.randn(16, 32)
+    y = model(x).detach()
+    return Task(model, (x[:2],), lambda q: {"error": 0.01 + float((q(x) - y).square().mean())})
+"""
+
+Main = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def main(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Main:
+    """`main(*arguments)` runs the command line in a folder with a task; (code, output, errors)."""
+    (tmp_path / "cli_demo.py").write_text(TASK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    sys.modules.pop("cli_demo", None)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["quire", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        code = stop.value.code
+        return (code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
+
+
+COMMANDS = [[], ["formats"], ["plan"], ["plan", "sites"], ["plan", "diff"], ["search"], ["report"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert result.exit_code == 0
+    assert " ".join(["Usage:", *command][:1]) in result.output
+    for line in result.output.splitlines():
+        assert len(line) <= 100
+
+
+def test_help_starts_without_torch_or_optuna() -> None:
+    script = "import sys, quire.cli; print(sorted({'torch', 'optuna', 'plotly'} & {*sys.modules}))"
+    output = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert output.strip() == "[]"
+
+
+def test_formats_prints_a_table_or_descriptions(main: Main) -> None:
+    code, output, _ = main("formats")
+    assert code == 0
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines()[1:] if line.strip()}
+    assert rows["mxint4"] == ["4.25", "block(fixed(4,2),size=32,scale=pow2(8))"]
+    assert rows["fp32"] == ["32", "minifloat(e=8,m=23,special=ieee)"]
+    code, output, _ = main("formats", "mxint8", "fixed(4,2)")
+    assert code == 0
+    assert "-1.984375 to 1.984375" in output
+    assert "-2 to 1.75" in output
+
+
+def test_an_error_is_one_message_and_code_2(main: Main) -> None:
+    code, output, errors = main("formats", "mxint99")
+    assert (code, output) == (2, "")
+    assert errors.startswith("error: ")
+    assert "mxint99" in errors
+    assert "Traceback" not in errors
+
+
+def test_plan_sites_lists_them(main: Main) -> None:
+    code, output, _ = main("plan", "sites", "cli_demo:task", "--operands")
+    assert code == 0
+    rows = [line.split() for line in output.splitlines()]
+    assert rows[1] == ["0.input", "linear", "activation", "1x32", "32", "512"]
+    assert rows[2] == ["0.weight", "linear", "weight", "16x32", "512", "512"]
+    code, output, _ = main("plan", "sites", "cli_demo:task", "--json")
+    names = [row["name"] for row in json.loads(output)]
+    assert {"0.input", "0.bias", "2.weight"} < set(names)
+
+
+def test_plan_diff_says_where_plans_differ(main: Main, tmp_path: Path) -> None:
+    Plan({"a": "mxint4", "b": "mxint8"}).save(tmp_path / "a.json")
+    Plan({"a": "mxint6", "b": "mxint8"}).save(tmp_path / "b.json")
+    code, output, _ = main("plan", "diff", "a.json", "b.json")
+    assert code == 1
+    assert [line.split() for line in output.splitlines()[1:]] == [["a", "mxint4", "mxint6"]]
+    assert main("plan", "diff", "a.json", "a.json")[:2] == (0, "the plans are equal\n")
+    assert main("plan", "diff", "a.json", "none.json")[0] == 2
+
+
+SEARCH = "search cli_demo:task -f mxint3 -f mxint4 -f mxint6 -o error=min -o bits=min -l bits=5"
+
+
+def test_search_writes_plan_results_and_table(main: Main, tmp_path: Path) -> None:
+    code, output, _ = main(*SEARCH.split(), "--trials", "12", "--csv", "trials.csv")
+    assert code == 0
+    study = Study.load("search", str(tmp_path / "study.journal"))
+    assert len(study.trials) == 12
+    assert Plan.load(tmp_path / "plan.json") == study.best()
+    assert json.loads((tmp_path / "study.json").read_text()) == study.results()
+    with (tmp_path / "trials.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 12
+    for trial in study.pareto():
+        assert f"{trial.metrics['error']:.5g}" in output
+    code, output, _ = main("report", "study.json", "-o", "page.html")
+    assert code == 0
+    assert "uniform mxint4" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("cli_demo:task->cli_demo:tusk", "no function 'tusk'"),
+        ("error=min->mistake=min", "objective 'mistake' is no metric"),
+        ("error=min->error", "'error' is '': write"),
+        ("bits=5->bits=five", "--limit 'bits=five': write METRIC=float"),
+        ("bits=5->bits=2", "no plan meets the limits"),
+        ("mxint3->mxint3.5", "mxint3.5"),
+    ],
+)
+def test_search_names_what_is_wrong(main: Main, change: str, words: str) -> None:
+    code, _, errors = main(*SEARCH.replace(*change.split("->")).split(), "--trials", "4")
+    assert code == 2
+    assert words in " ".join(errors.split())
+    assert "Traceback" not in errors
