@@ -234,7 +234,7 @@ class Block(Format):
             raise FormatError(
                 f"{self}: a static scale is ({', '.join(shapes)}), not {len(given)} parts"
             )
-        parts = [torch.as_tensor(part, device=x.device).to(x.dtype) for part in given]
+        parts = [torch.as_tensor(part, dtype=x.dtype, device=x.device) for part in given]
         return [
             self._expanded(name, part, shape)
             for part, (name, shape) in zip(parts, shapes.items(), strict=True)
@@ -316,6 +316,11 @@ _RULES: tuple[tuple[Callable[[Block], bool], str], ...] = (
     (
         lambda b: not (isinstance(b.element, Binary | Ternary) and isinstance(b.scale, Pow2)),
         "element {b.element} takes a real scale (fp32, bf16, fp8_e4m3), not {b.scale}",
+    ),
+    (
+        lambda b: isinstance(b.scale, Pow2) or b.element.carrier(torch.float32) == FLOAT32,
+        "element {b.element} takes a scale pow2(e): float32, in which values are divided by a"
+        " real scale, does not hold it",
     ),
     (
         lambda b: b.tensor_scale in (None, Minifloat(8, 23, special="ieee")),
