@@ -42,13 +42,16 @@ def trailing_zeros(t: Tensor) -> Tensor:
 def digits(terms: Iterable[Term], width: int) -> list[Tensor]:
     """Digits d_k in [-2^(width-1), 2^(width-1)) with sum d_k 2^(width k) = sum t 2^offset.
 
+    At least one term, of shapes that broadcast; at least one digit, all of one shape.
     `width` is at most 31 for terms of any size, and at most 46 for limbs.
     """
-    places: list[Tensor] = []
+    terms = list(terms)
+    zero = torch.zeros_like(torch.broadcast_tensors(*(t for _, t in terms))[0])
+    places = [zero]
     for offset, t in terms:
         place, shift = divmod(offset, width)
         for digit in _chop(t, width):
-            places.extend(torch.zeros_like(t) for _ in range(place + 1 - len(places)))
+            places.extend([zero] * (place + 1 - len(places)))
             places[place] = places[place] + (digit << shift)
             place += 1
     return _carry(places, width)
@@ -65,14 +68,12 @@ def _chop(t: Tensor, width: int) -> Iterable[Tensor]:
 def _carry(places: list[Tensor], width: int) -> list[Tensor]:
     half = 1 << (width - 1)
     done: list[Tensor] = []
-    carry: Tensor | None = None
+    carry = torch.zeros_like(places[0])
     for place in places:
-        total = place if carry is None else place + carry
+        total = place + carry
         carry = (total + half) >> width
         done.append(total - (carry << width))
-    if carry is not None:
-        done.extend(_chop(carry, width))
-    return list(torch.broadcast_tensors(*done)) if done else []
+    return [*done, *_chop(carry, width)]
 
 
 def top_bits(limbs: Tensor) -> int:

@@ -331,8 +331,8 @@ def bilinear(
     wide_a, wide_b = digits.top_bits(a.limbs) + 1, digits.top_bits(b.limbs) + 1
     width_a, width_b = _widths(wide_a, wide_b, max(length - 1, 0).bit_length())
     sums: dict[int, Tensor] = {}
-    for i, part_a in enumerate(_digits_or_zero(a, width_a)):
-        for j, part_b in enumerate(_digits_or_zero(b, width_b)):
+    for i, part_a in enumerate(_float_digits(a, width_a)):
+        for j, part_b in enumerate(_float_digits(b, width_b)):
             offset, product = width_a * i + width_b * j, function(part_a, part_b).long()
             sums[offset] = sums[offset] + product if offset in sums else product
     result = _collect(sums.items(), a.exponent + b.exponent)
@@ -348,9 +348,8 @@ def _widths(wide_a: int, wide_b: int, sum_bits: int) -> tuple[int, int]:
     return best, budget - best
 
 
-def _digits_or_zero(x: Exact, width: int) -> list[Tensor]:
-    found = digits.digits(_terms(x), width) or [torch.zeros_like(x.limbs[0])]
-    return [digit.double() for digit in found]
+def _float_digits(x: Exact, width: int) -> list[Tensor]:
+    return [digit.double() for digit in digits.digits(_terms(x), width)]
 
 
 def mul(a: Exact, b: Exact) -> Exact:

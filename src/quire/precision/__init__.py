@@ -6,6 +6,7 @@ from quire.precision.checkpoint import load, save
 from quire.precision.copying import copy_graph
 from quire.precision.cost import Cost, CostModel, cost
 from quire.precision.entry import Entry
+from quire.precision.exact import exact
 from quire.precision.plan import Plan
 from quire.precision.quantize import quantize
 from quire.precision.switchable import Switchable
@@ -20,6 +21,7 @@ __all__ = [
     "cast",
     "copy_graph",
     "cost",
+    "exact",
     "fit_fixed",
     "fit_integer",
     "load",

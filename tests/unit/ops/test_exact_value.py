@@ -333,6 +333,13 @@ def test_empty_tensors() -> None:
     assert zero.to_float32().tolist() == [[0.0] * 3] * 2
 
 
+def test_a_zero_keeps_its_shape_in_a_wide_sum() -> None:
+    tiny = ev.constant(Fraction(1, 2**300))
+    total = ev.add(ev.add(ev.from_float(torch.zeros(3, 1)), tiny), ev.from_float(torch.ones(2)))
+    assert total.shape == (3, 2)
+    assert total.fractions() == [1 + Fraction(1, 2**300)] * 6
+
+
 def test_random_expressions() -> None:
     """Random chains of all elementwise operations keep to the fractions."""
     choose = random.Random(0)
