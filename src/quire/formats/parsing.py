@@ -77,7 +77,7 @@ def _called(name: str, args: list[ast.expr], keywords: list[ast.keyword], text: 
 def _unknown(name: str) -> str:
     known = [*PRESETS, *FAMILIES]
     near = difflib.get_close_matches(name, known, n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
     return f"no format or family is named {name!r}{hint} `quire formats` lists them"
 
 

@@ -129,7 +129,7 @@ class Table(Scalar):
         return value
 
     def codes_of(self, values: Tensor) -> Tensor:
-        return torch.searchsorted(self._tensor(values), values)
+        return torch.searchsorted(self._tensor(values), values.contiguous())
 
     def values_of(self, codes: Tensor) -> Tensor:
         return self._tensor(codes)[codes]

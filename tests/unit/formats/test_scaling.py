@@ -227,7 +227,8 @@ def test_a_static_scale_that_does_not_fit_is_an_error():
     with pytest.raises(FormatError) as error:
         parse("mxint8").quantize(x, scale=torch.ones(4, 3))
     assert str(error.value) == (
-        "mxint8: a static scale of shape (4, 3) does not broadcast to the shape of the scales, (4, 2)"
+        "mxint8: a static scale of shape (4, 3) does not broadcast to the shape of the scales,"
+        " (4, 2)"
     )
     with pytest.raises(FormatError, match=r"uint8: a static scale is \(scale, zero point\), not 1"):
         parse("uint8").quantize(x, scale=1.0)
