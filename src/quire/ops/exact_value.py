@@ -111,10 +111,7 @@ class Exact:
 
     def _magnitudes(self) -> Tensor:
         if len(self.limbs) == 1 and not self.divisors and self.quotient is None:
-            bits = self.limbs[0].abs()
-            none = torch.zeros_like(bits, dtype=torch.bool)
-            exponents = torch.full_like(bits, self.exponent)
-            return self._settle(digits.round_to_odd(bits, none, exponents))
+            return self._of_one_limb(self.limbs[0].abs())
         limbs, _ = digits.unsigned(self.limbs)
         rest = torch.zeros_like(limbs[0], dtype=torch.bool)
         exponent = self.exponent
@@ -124,6 +121,13 @@ class Exact:
             rest, exponent = rest | left, exponent - 7 * LIMB
         bits, sticky, last = digits.leading(limbs)
         return self._settle(digits.round_to_odd(bits, sticky | rest, last + exponent))
+
+    def _of_one_limb(self, bits: Tensor) -> Tensor:
+        if bit_length(bits) <= 53 and abs(self.exponent) < 900:
+            return bits.double() * 2.0**self.exponent
+        none = torch.zeros_like(bits, dtype=torch.bool)
+        exponents = torch.full_like(bits, self.exponent)
+        return self._settle(digits.round_to_odd(bits, none, exponents))
 
     def _settle(self, magnitudes: Tensor) -> Tensor:
         """Where the truncated significand is that of sqrt(2), say on which side the value lies."""
@@ -158,18 +162,31 @@ def from_float(x: Tensor) -> Exact:
     x = x.detach().double()
     finite = x.isfinite()
     special = None if bool(finite.all()) else torch.where(finite, 0.0, x)
-    mantissa, exponents = torch.frexp(torch.where(finite, x, 0.0))
+    x = x if special is None else torch.where(finite, x, 0.0)
+    value = _from_narrow(x)
+    return replace(_from_wide(x) if value is None else value, special=special)
+
+
+def _from_narrow(x: Tensor) -> Exact | None:
+    """One limb, if all values are multiples of 2^-61 times a bound of their magnitudes."""
+    top = math.frexp(float(x.abs().max()))[1] if x.numel() else 0
+    exponent = top - ROOM + 1
+    if not -900 < exponent < 900:
+        return None
+    scaled = x * 2.0**-exponent
+    return _single(scaled.long(), exponent) if scaled.equal(scaled.trunc()) else None
+
+
+def _from_wide(x: Tensor) -> Exact:
+    mantissa, exponents = torch.frexp(x)
     integer = (mantissa * 2.0**53).long()
     zeros = digits.trailing_zeros(integer).clamp(min=0)
     integer, position = integer >> zeros, exponents.long() - 53 + zeros
     used = integer != 0
     if not bool(used.any()):
-        return Exact(integer.unsqueeze(0), special=special)
+        return Exact(integer.unsqueeze(0))
     lowest = int(position[used].min())
-    position = torch.where(used, position - lowest, 0)
-    if int((position + digits.bit_lengths(integer)).max()) <= ROOM:
-        return Exact((integer << position).unsqueeze(0), lowest, special=special)
-    return replace(_collect(_spread(integer, position), lowest), special=special)
+    return _collect(_spread(integer, torch.where(used, position - lowest, 0)), lowest)
 
 
 def _spread(integer: Tensor, position: Tensor) -> list[Term]:
@@ -221,9 +238,11 @@ def _collect(terms: Iterable[Term], exponent: int) -> Exact:
 
 def _single(limb: Tensor, exponent: int) -> Exact:
     """One limb, its common trailing zeros moved into the exponent so that widths stay small."""
-    used = limb[limb != 0]
-    zeros = int(digits.trailing_zeros(used).min()) if used.numel() else 0
-    return Exact((limb >> zeros).unsqueeze(0), exponent + zeros if used.numel() else 0)
+    lowest = (limb & -limb).masked_fill(limb == 0, 1 << ROOM)
+    zeros = int(lowest.min()).bit_length() - 1 if limb.numel() else ROOM
+    if zeros == ROOM:
+        return Exact(limb.unsqueeze(0))
+    return Exact((limb >> zeros if zeros else limb).unsqueeze(0), exponent + zeros)
 
 
 def _trimmed(limbs: list[Tensor], exponent: int) -> Exact:
