@@ -71,6 +71,7 @@ def search(
         proposer = _proposer(sampler, bench, terrain, seed)
         stored = _open(name, storage, bench, terrain)
         run = Run(bench, terrain, proposer, stored, clock)
+        clock.seconds.clear()  # what was spent before the first trial is no trial's
         interrupted = False
         with SearchProgress(name, run.count, trials, goal, progress) as line:
             try:

@@ -21,7 +21,8 @@ class Study:
     """A search, finished or not.
 
     sites: the searched sites as plain data, in graph order.
-    timing: seconds that this call of `search` spent on "sampler", "quire", "evaluate", "storage".
+    timing: seconds that the trials of this call of `search` took: {"sampler": ..., "quire": (plans,
+        costs, quantized weights), "evaluate": ..., "storage": ...}.
     interrupted: whether Ctrl-C ended it.
     """
 
