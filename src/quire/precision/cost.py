@@ -16,7 +16,7 @@ from quire.precision.container import TensorSpec, file_size
 from quire.precision.entry import Entry, axis_of
 from quire.precision.inputs import input_specs
 from quire.precision.plan import Plan, resolve
-from quire.precision.rows import flatten_shape
+from quire.precision.rows import Shape, flatten_shape
 from quire.precision.stored import Use, code_tensors, contents, uses
 
 FP32 = Entry(parse("fp32"))
@@ -63,7 +63,7 @@ class CostModel:
         self._products = [(a.macs, a.tie, b.tie) for a, b in calls.values()]
         self._macs = sum(macs for macs, _, _ in self._products)
         self._groups = {site.tie: self.sites[site.tie] for site in operands}
-        self._windows = {s.tie: _window(s, call) for call in calls.values() for s in call}
+        self._patches = {s.tie: _patches(s, call) for call in calls.values() for s in call}
         edges = {(s.node, s.arg): s.tie for s in self.sites.values() if s.arg is not None}
         self._uses = uses(graph, edges)
         self._values = _specs(graph, {p for use in self._uses for p in use.parameters})
@@ -78,8 +78,9 @@ class CostModel:
         stored: dict[str, float] = dict.fromkeys(KINDS, 0.0)
         elements: dict[str, int] = dict.fromkeys(KINDS, 0)
         for group, site in self._groups.items():
-            stored[site.role] += self._storage_bits(site, operands[group])
-            elements[site.role] += site.elements
+            kind = "activation" if site.role == "activation" else "weight"
+            stored[kind] += self._storage_bits(site, operands[group])
+            elements[kind] += site.elements
         width = {group: entry.format.bits for group, entry in operands.items()}
         return Cost(
             bits=sum(stored.values()) / sum(elements.values()) if operands else 0.0,
@@ -94,12 +95,9 @@ class CostModel:
         axis = axis_of(site, entry)
         key = (site.name, entry.text, axis)
         if key not in self._bits:
-            window = self._windows.get(site.name)
-            self._bits[key] = (
-                entry.format.storage_bits(*flatten_shape(site.shape, axis))
-                if window is None
-                else entry.format.bits_per_value(window) * site.elements
-            )
+            shape, axis = self._patches.get(site.name) or flatten_shape(site.shape, axis)
+            share = site.elements / max(prod(shape), 1)
+            self._bits[key] = entry.format.storage_bits(shape, axis) * share
         return self._bits[key]
 
     def _memory(self, plan: Plan, entries: Mapping[str, Entry]) -> int:
@@ -122,13 +120,15 @@ def cost(graph: GraphModule, plan: Plan) -> Cost:
     return CostModel(graph)(plan)
 
 
-def _window(site: Site, call: list[Site]) -> int | None:
-    """The length of a convolution's window, along which the blocks of its input run: they lie in
-    the patches, but the input is stored once, so it has the bits a value of a window."""
+def _patches(site: Site, call: list[Site]) -> tuple[Shape, int] | None:
+    """Shape (outputs, window) and axis of the patches of a convolution's input, else None.
+
+    Blocks lie in the patches, but the input is stored once, so it has the bits a value of those.
+    """
     if isinstance(site.axis, int) or site.role == "weight":
         return None
     (kernel,) = (other for other in call if other is not site)
-    return prod(kernel.shape[1:])
+    return (site.macs // kernel.elements, prod(kernel.shape[1:])), 1
 
 
 def _specs(graph: GraphModule, names: Iterable[str]) -> dict[str, TensorSpec]:

@@ -28,7 +28,7 @@ class Plan(MutableMapping[str, Entry]):
 
     `plan[site] = "mxint4"` makes an entry of a string or a `Format`. Sites that share one tensor
     (a tie group) have one entry: any member's counts for all, and two that differ are an error.
-    A site of a product without an entry is fp32.
+    An operand of a product without an entry is fp32.
     """
 
     def __init__(self, entries: Mapping[str, EntryLike] | None = None) -> None:
@@ -75,6 +75,10 @@ class Plan(MutableMapping[str, Entry]):
         """Raise `PlanError` unless every entry names a site of `graph` that can have its format,
         and entries of tied sites agree."""
         resolve(self, sites(graph))
+
+    def __or__(self, other: Mapping[str, EntryLike]) -> Plan:
+        """The entries of both; those of `other` win."""
+        return Plan({**self, **other})
 
     def diff(self, other: Mapping[str, Entry]) -> dict[str, tuple[Entry | None, Entry | None]]:
         """{site: (entry here, entry in other)} where they differ; None stands for no entry."""

@@ -49,7 +49,7 @@ def to_rows(format: Format, x: Tensor, axis: Axis, scale: StaticScale = None) ->
         codes: Tensor = getattr(encoded, name)
         codes = codes.view(torch.int32) if codes.is_floating_point() else codes
         rows = codes.movedim(axis, -1) if field else codes
-        parts[name] = pack_bits(rows.reshape(-1, _row_length(field, axis)), bits).cpu()
+        parts[name] = pack_bits(rows.reshape(-1, _row_length(field, axis)), bits).cpu().contiguous()
     return parts
 
 

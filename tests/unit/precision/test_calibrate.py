@@ -1,0 +1,111 @@
+"""Observation, static scales, and fitted fraction bits."""
+
+import pytest
+import torch
+
+import quire
+from quire import Plan
+from quire.errors import PlanError
+from quire.formats import parse
+from quire.precision import calibrate, fit_fixed, fit_integer, observe
+
+
+def test_observe_sees_what_passes_the_sites(mlp) -> None:
+    seen = observe(mlp.graph, (mlp.x,), ["fc2.input", "fc1.weight", "output.0"])
+    hidden = mlp.model.fc1(mlp.x).relu()
+    extremes = torch.stack(hidden.aminmax())
+    assert torch.equal(seen["fc2.input"], torch.cat([hidden.flatten(), extremes]))
+    assert torch.equal(seen["fc1.weight"][:-2], mlp.model.fc1.weight.flatten())
+    assert torch.equal(seen["output.0"][:-2], mlp.model(mlp.x).flatten())
+
+
+def test_batches_may_be_tuples_dicts_and_tensors(mlp) -> None:
+    halves = mlp.x[:2], mlp.x[2:4]
+    whole = observe(mlp.graph, [halves[0], (halves[1],)], ["fc1.input"])["fc1.input"]
+    named = observe(mlp.graph, [{"x": half} for half in halves], ["fc1.input"])["fc1.input"]
+    assert torch.equal(whole, named)
+    assert torch.equal(whole[:128], halves[0].flatten())
+    with pytest.raises(PlanError, match="at least one batch"):
+        observe(mlp.graph, [])
+
+
+def test_a_large_tensor_is_sampled_with_its_extremes() -> None:
+    graph = quire.capture(torch.nn.Linear(400, 400), (torch.randn(2, 400),))
+    seen = observe(graph, (torch.zeros(1, 400),))
+    weight = graph.weight.detach()
+    sample = next(v for name, v in seen.items() if name.endswith("weight"))
+    assert torch.equal(sample[:-2], weight.flatten()[::3])
+    assert sample[-2:].tolist() == [weight.min(), weight.max()]
+
+
+@torch.no_grad()
+def test_calibrate_stores_static_scales_of_activations(mlp) -> None:
+    plan = Plan.uniform(mlp.graph, "int8")
+    plan["fc2.input"] = 'block(ufixed(8,0),"tensor",fp32,zero_point=True)'
+    calibrated = calibrate(mlp.graph, [mlp.x[:3], mlp.x[3:]], plan)
+    hidden = mlp.model.fc1(mlp.x).relu()
+    assert calibrated["fc1.input"].scale == float(mlp.x.abs().max() / 127)
+    assert calibrated["fc2.input"].scale == (float(hidden.max() / 255), 0.0)
+    assert calibrated["fc1.weight"] == plan["fc1.weight"]
+    assert plan["fc1.input"].scale is None
+    q = quire.quantize(mlp.graph, Plan({"fc1.input": calibrated["fc1.input"]}))
+    scale = calibrated["fc1.input"].scale
+    rounded = (mlp.x * 3 / scale).round().clamp(-127, 127) * scale  # out of range: saturates
+    torch.testing.assert_close(q(mlp.x * 3), mlp.model(rounded))
+
+
+def test_calibrate_of_signed_data_finds_a_zero_point(mlp) -> None:
+    format = 'block(ufixed(8,0),"tensor",fp32,zero_point=True)'
+    calibrated = calibrate(mlp.graph, (mlp.x,), Plan({"fc1.input": format}))
+    low, high = mlp.x.min(), mlp.x.max()
+    scale = (high - low) / 255
+    assert calibrated["fc1.input"].scale == (float(scale), float((-low / scale).round()))
+    q = quire.quantize(mlp.graph, calibrated)
+    assert torch.equal(q(mlp.x), quire.quantize(mlp.graph, Plan({"fc1.input": format}))(mlp.x))
+
+
+def test_calibrate_leaves_dynamic_power_of_two_scales(mlp) -> None:
+    plan = Plan.uniform(mlp.graph, "mxint8")
+    assert calibrate(mlp.graph, (mlp.x,), plan) == plan
+
+
+def brute_force(width: int, x: torch.Tensor) -> int:
+    def error(f: int) -> float:
+        y = parse(f"fixed({width},{f})").quantize(x)
+        return float((y - x).double().square().sum())
+
+    return min(range(-8, 24), key=error)
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("scale", [1e-3, 0.7, 50.0])
+def test_fitted_fraction_bits_have_the_least_error(width: int, scale: float) -> None:
+    x = torch.randn(4000, generator=torch.Generator().manual_seed(width)) * scale
+    assert fit_integer(f"fixed({width},{{}})", [x]) == brute_force(width, x)
+
+
+def test_fit_fixed_by_site(lm) -> None:
+    names = ["q.input", "k.input", "q.weight"]
+    plan = fit_fixed(lm.graph, (lm.x,), {"q.input": 6, "k.input": 6, "q.weight": 4}, names)
+    seen = observe(lm.graph, (lm.x,), names)
+    f = brute_force(6, seen["q.input"])
+    assert {name: str(entry) for name, entry in plan.items()} == {
+        "q.input": f"fixed(6,{f})",
+        "k.input": f"fixed(6,{f})",
+        "q.weight": f"fixed(4,{brute_force(4, seen['q.weight'])})",
+    }
+    operands = [site.name for site in quire.sites(lm.graph).values() if site.is_operand]
+    everywhere = fit_fixed(lm.graph, (lm.x,), 8)
+    assert list(everywhere) == operands
+    everywhere.check(lm.graph)
+
+
+def test_fit_integer_of_other_templates() -> None:
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 100
+    bias = fit_integer("minifloat(e=2,m=1,bias={})", [x])
+    formats = {b: parse(f"minifloat(e=2,m=1,bias={b})") for b in range(-9, 5)}
+    errors = {b: format.quantize(x).sub(x).norm() for b, format in formats.items()}
+    assert errors[bias] == min(errors.values())
+    assert fit_integer("fixed(8,{})", [torch.zeros(3)]) == 0
+    with pytest.raises(PlanError, match="nothing to fit"):
+        fit_integer("bfp(8,bias={})", [x])
