@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quire.errors import FormatError
 from quire.formats.base import Scalar, floor_log2
-from quire.formats.carrier import FLOAT64
+from quire.formats.carrier import FLOAT64, carrier_of
 from quire.formats.minifloat import default_bias
 from quire.formats.registry import check_range, family
 
@@ -81,9 +81,10 @@ class Pow2(Scalar):
         return self.smallest_exponent
 
     def round_unbounded(self, y: Tensor) -> Tensor:
-        mantissa, exponent = y.clamp(min=self.lowest).frexp()
-        power = FLOAT64.power_of_two(exponent.long() - 1).to(y.dtype)
-        return torch.where(mantissa.isnan(), mantissa, power)
+        c = carrier_of(y)
+        power = c.to_float(c.to_bits(y.clamp(min=self.lowest)) & c.infinity_bits)
+        # A power that is subnormal in the carrier, 2^-bias, has an exponent field of zero.
+        return torch.where(y.isnan(), y, power.clamp(min=self.lowest))
 
     def codes_of(self, values: Tensor) -> Tensor:
         exponent = values.nan_to_num(nan=1.0).frexp().exponent.long() - 1
