@@ -168,7 +168,9 @@ class Scalar(Format):
     """A format in which every value stands alone: a finite set of reals with codes."""
 
     # How a block's real scale is found, where it is not max|x| / max(element); set by `binary`.
-    block_scale: ClassVar[staticmethod[[Tensor, tuple[int, ...], int], Tensor] | None] = None
+    block_scale: ClassVar[staticmethod[[Tensor, tuple[int, ...], Tensor | int], Tensor] | None] = (
+        None
+    )
     has_infinity: ClassVar[bool] = False
     has_signed_zero: ClassVar[bool] = False
 

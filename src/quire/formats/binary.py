@@ -12,7 +12,7 @@ from quire.formats.carrier import FLOAT64
 from quire.formats.registry import family
 
 
-def mean_magnitude(blocks: Tensor, dims: tuple[int, ...], count: int) -> Tensor:
+def mean_magnitude(blocks: Tensor, dims: tuple[int, ...], count: Tensor | int) -> Tensor:
     """The mean of |x| over each block, float64: the scale with which signs err the least.
 
     blocks: values with padding zeros; dims: the dimensions of a block; count: values a block.

@@ -124,11 +124,14 @@ class Block(Format):
         return FLOAT32 if narrow and dtype != torch.float64 else FLOAT64
 
     def rounded(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
+        # Converted while still in blocks, so that a compiler keeps everything in one loop.
         values = [
-            blocks.joined(self.rule.restored(self._elements(blocks, scales), scales))
+            blocks.joined(
+                _saturating_to(self.rule.restored(self._elements(blocks, scales), scales), x.dtype)
+            )
             for blocks, scales in self._scaled(x, axis, scale)
         ]
-        return _saturating_to(_concatenated(values, axis, x), x.dtype)
+        return _concatenated(values, axis, x)
 
     def saturated(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
         clamped: list[Tensor] = []

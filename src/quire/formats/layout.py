@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 WHOLE_AXIS = "all"
@@ -15,18 +17,27 @@ class Blocks:
     """A tensor of a carrier dtype seen as blocks of one length.
 
     dims: the dimensions that one block spans. split_axis: the axis that was split in two (blocks,
-    values of a block), or None where a block is a whole axis or tensor.
+    values of a block), or None where a block is a whole axis or tensor. length: the axis before
+    that, without the zeros that pad the last block.
     """
 
     values: Tensor
     dims: tuple[int, ...]
     split_axis: int | None
+    length: int
 
-    @property
-    def count(self) -> int:
-        """Values in one block."""
-        sizes = [self.values.shape[d] for d in self.dims]
-        return sizes[0] if len(sizes) == 1 else self.values.numel()
+    def counts(self) -> Tensor | int:
+        """True values in each block; a tensor broadcasts against the scales."""
+        axis = self.split_axis
+        if axis is None:
+            return self.values.numel() if len(self.dims) > 1 else self.length
+        blocks, size = self.values.shape[axis : axis + 2]
+        if blocks * size == self.length:
+            return size
+        first = torch.arange(blocks, device=self.values.device) * size
+        return (
+            (self.length - first).clamp(max=size).reshape(-1, *[1] * (self.values.ndim - axis - 1))
+        )
 
     def largest(self) -> Tensor:
         """max |x| over each block, dimensions kept; NaN where a block holds NaN."""
@@ -35,7 +46,11 @@ class Blocks:
     def joined(self, values: Tensor) -> Tensor:
         """Values in the shape of the blocks, back in the shape of the tensor."""
         axis = self.split_axis
-        return values if axis is None else values.flatten(axis, axis + 1)
+        if axis is None:
+            return values
+        joined = values.flatten(axis, axis + 1)
+        padded = joined.shape[axis] != self.length
+        return joined.narrow(axis, 0, self.length) if padded else joined
 
     def stored(self, scales: Tensor) -> Tensor:
         """Scales with a block's dimensions kept as 1, in the shape in which they are stored."""
@@ -49,18 +64,27 @@ class Blocks:
 
 
 def split_blocks(x: Tensor, axis: int, size: int | str) -> list[Blocks]:
-    """`x` (at least 1-d) as blocks along `axis`; a short last block makes a second part.
+    """`x` (at least 1-d) as blocks along `axis`.
 
-    Parts of their own, and no padding: the work and the memory of a pad are saved, and compilers
-    are spared an index that divides by the size of a block that does not divide the axis.
+    A short last block is a part of its own on a CPU, where Inductor drops the tail of a loop that
+    divides by the size of a block (pytorch issue 195582), and is padded on a GPU, where one part
+    makes one kernel.
     """
+    n = x.shape[axis]
     if size == WHOLE_TENSOR:
-        return [Blocks(x, tuple(range(x.ndim)), None)]
+        return [Blocks(x, tuple(range(x.ndim)), None, n)]
     if size == WHOLE_AXIS:
-        return [Blocks(x, (axis,), None)]
-    size, n = int(size), x.shape[axis]
-    whole = n - n % size
-    parts = [x.narrow(axis, 0, whole), x.narrow(axis, whole, n - whole)] if 0 < whole < n else [x]
+        return [Blocks(x, (axis,), None, n)]
+    size = min(int(size), n)
+    ragged = n % size
+    if ragged and x.is_cuda:
+        padded = F.pad(x, [0, 0] * (x.ndim - 1 - axis) + [0, size - ragged])
+        return [_unflattened(padded, axis, size, n)]
+    parts = x.split([n - ragged, ragged], axis) if ragged else [x]
     return [
-        Blocks(p.unflatten(axis, (-1, min(size, p.shape[axis]))), (axis + 1,), axis) for p in parts
+        _unflattened(part, axis, min(size, part.shape[axis]), part.shape[axis]) for part in parts
     ]
+
+
+def _unflattened(x: Tensor, axis: int, size: int, length: int) -> Blocks:
+    return Blocks(x.unflatten(axis, (-1, size)), (axis + 1,), axis, length)

@@ -76,7 +76,10 @@ def _over(a: Tensor, constant: float) -> Tensor:
     which is not the same number, so the constant is made to depend on the data; and it may drop a
     rounding between two conversions, so the quotient is handed on by its bits.
     """
-    quotient = divide(a, torch.where(a.isnan(), a, constant))
+    if a.is_cuda and a.dtype == torch.float32:  # as `divide` does, the reciprocal known before
+        quotient = (a.double() * (1.0 / constant)).float()
+    else:
+        quotient = divide(a, torch.where(a.isnan(), a, constant))
     c = carrier_of(quotient)
     return c.to_float(c.to_bits(quotient) & c.magnitude_bits)
 
@@ -144,7 +147,7 @@ class Real(ScaleRule):
         largest = _nan_where_infinite(blocks.largest())
         ideal = _over(largest, self.element.highest)
         if self.element.block_scale is not None:
-            mean = self.element.block_scale(blocks.values, blocks.dims, blocks.count)
+            mean = self.element.block_scale(blocks.values, blocks.dims, blocks.counts())
             ideal = torch.where(largest.isnan(), largest, mean.to(largest.dtype))
         return self._scales(_once_a_block(self.scale.round(ideal)))
 
