@@ -391,7 +391,9 @@ def conv(
     function: Callable[[Tensor, Tensor], Tensor], x: Exact, weight: Exact, bias: Exact | None
 ) -> Exact:
     """A convolution: `function(x, weight)` sums over all axes of the weight but the first."""
-    result = bilinear(function, x, weight, weight.shape[1:].numel())
+    # cuDNN may choose an algorithm (FFT, Winograd) that is not a plain sum of products.
+    with torch.backends.cudnn.flags(enabled=False):
+        result = bilinear(function, x, weight, weight.shape[1:].numel())
     if bias is None:
         return result
     return add(result, bias.move(lambda t: t.reshape(-1, *[1] * (weight.ndim - 2))))
@@ -399,8 +401,7 @@ def conv(
 
 def sums(function: Move, x: Exact, length: int) -> Exact:
     """A function that gives sums of at most `length` elements each."""
-    one = constant(1)
-    one = replace(one, limbs=one.limbs.to(x.limbs.device))
+    one = _to(constant(1), x.limbs.device)
     return bilinear(lambda values, unit: function(values) * unit, x, one, length)
 
 
@@ -414,9 +415,9 @@ def divide(x: Exact, counts: Tensor) -> Exact:
 
 def scale(x: Exact, factor: Fraction | float | int) -> Exact:
     """x times a rational constant; the odd part of its denominator becomes a divisor."""
-    by = constant(factor)
+    by = _to(constant(factor), x.limbs.device)
     quotient, x = x.quotient, replace(x, quotient=None)
-    return replace(mul(x, replace(by, limbs=by.limbs.to(x.limbs.device))), quotient=quotient)
+    return replace(mul(x, by), quotient=quotient)
 
 
 def neg(x: Exact) -> Exact:
@@ -427,7 +428,7 @@ def neg(x: Exact) -> Exact:
 
 def add(a: Exact, b: Exact) -> Exact:
     """a + b, with broadcasting."""
-    a, b, divisors = _common(settled(a), settled(b))
+    a, b, divisors = _common(*_on_one_device([settled(a), settled(b)]))
     exponent = _lowest((a, b))
     terms = [term for x in (a, b) for term in _placed(x, exponent)]
     result = replace(_collect(terms, exponent), divisors=divisors)
@@ -459,7 +460,7 @@ def mean(x: Exact, dim: Dims = None, keepdim: bool = False) -> Exact:
 
 def maximum(a: Exact, b: Exact) -> Exact:
     """The larger of a and b, with broadcasting; NaN wins."""
-    a, b = settled(a), settled(b)
+    a, b = _on_one_device([settled(a), settled(b)])
     difference = sub(replace(a, special=None), replace(b, special=None))
     first = digits.sign(difference.limbs) >= 0
     first = (first | _is(b, -math.inf)) & ~_is(a, -math.inf)
@@ -499,23 +500,10 @@ def where(condition: Tensor, a: Exact, b: Exact) -> Exact:
     return combine(lambda parts: torch.where(condition, parts[0], parts[1]), (a, b))
 
 
-def split(x: Exact, sizes: Sequence[int], dim: int = 0) -> list[Exact]:
-    """Parts of the given sizes along a dimension."""
-    return [x.move(lambda t, k=k: t.split(list(sizes), dim)[k]) for k in range(len(sizes))]
-
-
-def maximum_over(x: Exact, dim: int, keepdim: bool = False) -> Exact:
-    """The largest element along a dimension."""
-    while x.shape[dim] > 1:
-        half = x.shape[dim] // 2
-        first, second, rest = split(x, [half, half, x.shape[dim] - 2 * half], dim)
-        x = combine(partial(torch.cat, dim=dim), (maximum(first, second), rest))
-    return x if keepdim else x.move(partial(torch.squeeze, dim=dim))
-
-
 def combine(function: Callable[[list[Tensor]], Tensor], values: Sequence[Exact]) -> Exact:
     """Data movement out of several values: cat, stack, where."""
-    limbs, exponent, divisors = _aligned([settled(x) for x in values])
+    values = _on_one_device([settled(x) for x in values])
+    limbs, exponent, divisors = _aligned(values)
     parts = [function([limb[k] for limb in limbs]) for k in range(len(limbs[0]))]
     special = None
     if any(x.special is not None for x in values):
@@ -544,6 +532,18 @@ def _aligned(values: list[Exact]) -> tuple[list[Tensor], int, tuple[int, ...]]:
         for limbs, zero in zip(cut, zeros, strict=True)
     ]
     return stacks, exponent, divisors
+
+
+def _on_one_device(values: list[Exact]) -> list[Exact]:
+    """Constants, made on the CPU, go where the tensors are."""
+    devices = [x.limbs.device for x in values]
+    device = next((d for d in devices if d.type != "cpu"), devices[0])
+    return [x if x.limbs.device == device else _to(x, device) for x in values]
+
+
+def _to(x: Exact, device: torch.device) -> Exact:
+    special = None if x.special is None else x.special.to(device)
+    return replace(x, limbs=x.limbs.to(device), special=special, origin=None)
 
 
 def _lowest(values: Iterable[Exact]) -> int:

@@ -212,15 +212,6 @@ def test_a_long_sum_that_cancels_to_the_smallest_number() -> None:
 
 
 @source
-def test_maximum_over(make: Callable[..., Tensor]) -> None:
-    x = make(3, 7)
-    n = x.shape[1]
-    values = fractions(x)
-    expected = [max(values[i * n : i * n + n]) for i in range(3)]
-    assert_values(ev.maximum_over(ev.from_float(x), 1), expected)
-
-
-@source
 def test_data_movement(make: Callable[..., Tensor]) -> None:
     x, y = make(3, 6, seed=1), normal(3, 2, seed=2)
     joined = ev.combine(lambda parts: torch.cat(parts, 1), [ev.from_float(x), ev.from_float(y)])
