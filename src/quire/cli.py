@@ -157,11 +157,12 @@ def search(
     The best plan is that of the first objective within the limits. Ctrl-C stops the search; the
     same command goes on with it.
     """
-    from quire.explore import Task
+    from quire.explore import Task, sample_tensors
     from quire.explore import search as run_search
 
+    resolved = Task.resolve(task)
     study = run_search(
-        Task.resolve(task),
+        resolved,
         format,
         _pairs("--objective", objective, str),
         limits=_pairs("--limit", limit or [], float),
@@ -173,7 +174,8 @@ def search(
         seed=seed,
         qat_epochs=qat_epochs,
     )
-    study.save(results)
+    tensors = sample_tensors(resolved, study.best()) if study.feasible else []
+    study.save(results, tensors=tensors)
     if csv is not None:
         study.save_csv(csv)
     if study.feasible:

@@ -10,6 +10,7 @@ if find_spec("optuna") is None:
 from quire.explore.run import search
 from quire.explore.study import Study
 from quire.explore.task import Task
+from quire.explore.tensors import sample_tensors
 from quire.explore.trial import Trial
 
-__all__ = ["Study", "Task", "Trial", "search"]
+__all__ = ["Study", "Task", "Trial", "sample_tensors", "search"]

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,20 @@ class Study:
         """The plan of `best_trial`."""
         return self.best_trial(**bounds).plan
 
-    def results(self) -> dict[str, Any]:
-        """Everything as plain data, in the layout that `quire.report` reads."""
-        chosen = self.pareto()
+    def results(
+        self,
+        chosen: Trial | None = None,
+        figures: Sequence[Mapping[str, Any]] = (),
+        tensors: Sequence[Mapping[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """Everything as plain data, in the layout that `quire.report` reads.
+
+        chosen: the trial whose plan was taken; None: the best of the first objective.
+        figures: {"label", "split", "metrics"} of what was measured once, such as the test split.
+        tensors: what `quire.explore.sample_tensors` gives.
+        """
+        front = self.pareto()
+        taken = chosen or (front[0] if front else None)
         return {
             "quire_study": 1,
             "name": self.name,
@@ -113,13 +124,16 @@ class Study:
             "limits": dict(self.objectives.limits),
             "sites": [dict(site) for site in self.sites],
             "trials": [_row(trial) for trial in self.trials],
-            "front": [trial.number for trial in chosen],
-            "chosen": chosen[0].number if chosen else None,
+            "front": [trial.number for trial in front],
+            "chosen": taken.number if taken else None,
+            "figures": [dict(figure) for figure in figures],
+            "tensors": [dict(tensor) for tensor in tensors],
         }
 
-    def save(self, path: str | Path) -> None:
-        """Write `results()` as JSON."""
-        Path(path).write_text(json.dumps(self.results(), indent=1) + "\n", encoding="utf-8")
+    def save(self, path: str | Path, **more: Any) -> None:
+        """Write `results(**more)` as JSON."""
+        text = json.dumps(self.results(**more), indent=1)
+        Path(path).write_text(text + "\n", encoding="utf-8")
 
     def save_csv(self, path: str | Path) -> None:
         """Write a table of the trials: number, label, state, metrics, formats by site, error."""
