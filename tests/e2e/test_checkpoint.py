@@ -97,6 +97,13 @@ def test_every_tensor_is_what_the_casts_gave(graph: torch.fx.GraphModule, saved:
     assert loaded.embed.weight is loaded.head.weight
 
 
+def test_the_exact_meaning_comes_back(
+    graph: torch.fx.GraphModule, inputs: tuple[Tensor, Tensor], saved: Path
+) -> None:
+    q = quire.quantize(graph, Plan.uniform(graph, "mxint4"))
+    assert torch.equal(quire.exact(quire.load(make(7), saved))(*inputs), quire.exact(q)(*inputs))
+
+
 def test_what_the_file_holds(saved: Path) -> None:
     with safe_open(saved, "pt") as file:
         names, record = set(file.keys()), json.loads(file.metadata()["quire"])
