@@ -5,8 +5,10 @@ energy of the error that format c makes on the site's data, relative to the ener
 and s_g >= 0 is what that costs the network. The n are computed before the first trial; the s are
 fitted, in the logarithm, to all trials so far. A proposal takes a random size, and the plan that is
 best at that size for one draw of s (a Bayesian bootstrap: trials weighted at random, Rubin 1981);
-the choice is exact but for the granularity of a Lagrange multiplier (Everett 1963). On average one
-site is then changed by chance, for what the model does not see.
+the choice is exact but for the granularity of a Lagrange multiplier (Everett 1963). Half of the
+proposals choose anew at a few sites only, and keep the best trial of that size at the others (large
+neighbourhood search, Shaw 1998). On average one site is then changed by chance, for what the model
+does not see.
 """
 
 from collections.abc import Sequence
@@ -23,6 +25,9 @@ from quire.explore.sampling import STEPS, Proposal
 from quire.explore.space import Genome
 
 FLOOR = 0.02  # of the median excess: differences below it are taken for noise of the metric
+LOCAL = 0.5  # share of the proposals that change the best trial of a size
+FREE = 8  # the most sites at which they choose anew
+STEEPEST = 60.0  # |log s| that floating point bears; a fit to few trials can leave it
 SPREAD = 2.0  # prior variance of log s between sites
 RESIDUAL = 0.1  # variance of the log of a loss around the model
 
@@ -50,8 +55,8 @@ class GuidedProposer:
         self._noise = [np.asarray(row, np.float64) for row in noise]
         self._size = _Size(terrain)
         self._baseline = 0.0
+        self._tried: list[tuple[float, float, Genome]] = []  # loss, size, plan
         self._rows: list[Array] = []
-        self._losses: list[float] = []
         self._sensitivity = np.zeros(len(noise))
 
     def learn(self, trial: FrozenTrial) -> None:
@@ -63,16 +68,16 @@ class GuidedProposer:
             self._baseline = loss
             return
         genome = self._terrain.space.genome(trial.params)
+        self._tried.append((loss, self._size.of(genome), genome))
         self._rows.append(np.array([n[i] for n, i in zip(self._noise, genome, strict=True)]))
-        self._losses.append(loss)
 
     def propose(self) -> Proposal | None:
         """The best plan of a random size, slightly changed."""
         space = self._terrain.space
-        if self._losses:
+        if self._tried:
             self._sensitivity = self._draw()
         for _ in range(STEPS):
-            genome = self._best_of_size(self._size.draw(self._random))
+            genome = self._guess(self._size.draw(self._random))
             while self._random.random() < 0.5:
                 genome = space.neighbour(genome, self._random)
             genome = self._terrain.repair(genome, self._random)
@@ -80,9 +85,20 @@ class GuidedProposer:
                 return Proposal(genome, space.params(genome))
         return None
 
-    def _best_of_size(self, size: float) -> Genome:
-        """The least modelled loss within `size`, by bisection of the price of size."""
+    def _guess(self, size: float) -> Genome:
+        """What the model finds best within `size`, at all sites or at a few of the best trial."""
         losses = [np.exp(s) * n for s, n in zip(self._sensitivity, self._noise, strict=True)]
+        known = [trial for trial in self._tried if trial[1] <= size]
+        if known and self._random.random() < LOCAL:
+            _, _, best = min(known)
+            free = self._random.randint(1, min(FREE, len(best)))
+            for g in self._random.sample(range(len(best)), len(best) - free):
+                others = np.arange(len(losses[g])) != best[g]
+                losses[g] = np.where(others, np.inf, losses[g])
+        return self._best_of_size(losses, size)
+
+    def _best_of_size(self, losses: Sequence[Array], size: float) -> Genome:
+        """The least modelled loss within `size`, by bisection of the price of size."""
         low, high = -15.0, 15.0  # log10 of the price
         for _ in range(40):
             price = (low + high) / 2
@@ -96,11 +112,11 @@ class GuidedProposer:
 
     def _draw(self) -> Array:
         """log s of every group, the most likely for randomly weighted trials."""
-        excess = torch.tensor(self._losses, dtype=torch.float64) - self._baseline
+        excess = torch.tensor([t[0] for t in self._tried], dtype=torch.float64) - self._baseline
         floor = max(FLOOR * float(excess.abs().median()), 1e-12)
         target = excess.clamp_min(floor).log()
         noise = torch.from_numpy(np.array(self._rows))
-        weights = torch.from_numpy(self._generator.exponential(size=len(self._losses)))
+        weights = torch.from_numpy(self._generator.exponential(size=len(self._tried)))
         centre = (target - noise.sum(1).clamp_min(1e-12).log()).mean()
         log_s = (centre + torch.zeros(noise.shape[1], dtype=torch.float64)).requires_grad_()
         optimizer = torch.optim.LBFGS([log_s], max_iter=25, line_search_fn="strong_wolfe")
@@ -115,7 +131,7 @@ class GuidedProposer:
 
         with torch.enable_grad():
             optimizer.step(loss)
-        return log_s.detach().numpy()
+        return log_s.detach().nan_to_num().clamp(-STEEPEST, STEEPEST).numpy()
 
 
 class _Size:
