@@ -17,6 +17,8 @@ from quire.formats.carrier import (
     INPUT_RANGES,
     Carrier,
     check_input_dtype,
+    join_sign,
+    split_sign,
 )
 
 StaticScale: TypeAlias = "Tensor | float | tuple[Tensor | float, Tensor | float] | None"
@@ -172,7 +174,8 @@ class Scalar(Format):
         None
     )
     has_infinity: ClassVar[bool] = False
-    has_signed_zero: ClassVar[bool] = False
+    has_signed_zero: ClassVar[bool] = False  # sign and magnitude
+    guard_bits: ClassVar[int] = 0  # bits that `grid` needs above the significand
 
     @property
     @abstractmethod
@@ -205,8 +208,11 @@ class Scalar(Format):
         """The code of NaN, or None where every code is a number."""
 
     @abstractmethod
-    def round_unbounded(self, y: Tensor) -> Tensor:
-        """Round to the grid, continued beyond the range; `y` in a carrier dtype; NaN stays NaN."""
+    def grid(self, y: Tensor) -> Tensor:
+        """Round to the grid, continued up to twice the range; NaN stays NaN.
+
+        y: of a carrier dtype; magnitudes where the format has a signed zero.
+        """
 
     @abstractmethod
     def codes_of(self, values: Tensor) -> Tensor:
@@ -244,14 +250,26 @@ class Scalar(Format):
     def carrier(self, dtype: torch.dtype) -> Carrier:
         """Where values of an input dtype are rounded: float32 where every constant fits there."""
         fits = self._fits(torch.float32) and self.quantum_exponent <= 127 - FLOAT32.mantissa
+        fits &= self.precision + self.guard_bits <= FLOAT32.mantissa + 1
         # Below float32's normal numbers an exponent cannot be read from the bits.
         fits &= self.quantum_exponent + self.precision - 1 >= 1 - FLOAT32.bias
         return FLOAT32 if fits and dtype != torch.float64 else FLOAT64
 
     def round(self, y: Tensor, lowest: float | None = None) -> Tensor:
         """Round and saturate finite values of a carrier dtype; NaN stays NaN."""
+        if self.has_signed_zero:
+            sign, a = split_sign(y)
+            return join_sign(sign, self.grid(a.clamp(max=self.highest)))
+        return self.grid(y.clamp(self.lowest if lowest is None else lowest, self.highest))
+
+    def overflows(self, y: Tensor, lowest: float | None = None) -> Tensor:
+        """True where rounding leaves the range, that is, where `round` has to clamp."""
+        if self.has_signed_zero:
+            return self.grid(y.abs().clamp(max=2 * self.highest)) > self.highest
         low = self.lowest if lowest is None else lowest
-        return self.round_unbounded(y.clamp(low, self.highest))
+        reach = 2 * max(self.highest, -self.lowest)
+        unbounded = self.grid(y.clamp(-reach, reach))
+        return (unbounded > self.highest) | (unbounded < low)
 
     def rounded(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
         if scale is not None:
@@ -263,8 +281,7 @@ class Scalar(Format):
         return value.to(x.dtype)
 
     def saturated(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
-        unbounded = self.round_unbounded(x.to(self.carrier(x.dtype).dtype))
-        return (unbounded > self.highest) | (unbounded < self.lowest)
+        return self.overflows(x.to(self.carrier(x.dtype).dtype))
 
     def encode(self, x: Tensor, axis: int = -1, *, scale: StaticScale = None) -> Encoded:
         value = self.quantize(x.detach(), axis, scale=scale)

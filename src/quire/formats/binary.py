@@ -68,7 +68,7 @@ class Binary(_Signs):
     def bits(self) -> int:
         return 1
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
+    def grid(self, y: Tensor) -> Tensor:
         # Continued beyond the range: the odd integers, so that the clamp acts from |y| = 2 on.
         odd = 2 * torch.floor(y.abs() / 2) + 1
         return torch.where(y < 0, -odd, odd)
@@ -92,7 +92,7 @@ class Ternary(_Signs):
     def bits(self) -> int:
         return 2
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
+    def grid(self, y: Tensor) -> Tensor:
         value = torch.round(y)
         return torch.where(value == 0, 0.0, value)
 

@@ -119,25 +119,27 @@ class Block(Format):
         """Where blocks of an input dtype are rounded."""
         narrow = self.element.carrier(torch.float32) == FLOAT32
         if isinstance(self.scale, Pow2):
-            # Scales of float32 data stay in 2^-127..2^127 and are read from normal exponents.
-            narrow &= self.element.emax >= 0 and self.scale.smallest_exponent >= -127
+            # Scales of float32 data stay in 2^-127..2^127 and are read from normal exponents, and
+            # no element times the smallest scale leaves float32.
+            smallest = self.scale.smallest_exponent
+            narrow &= self.element.emax >= 0 and -127 <= smallest < 127 - self.element.emax
         return FLOAT32 if narrow and dtype != torch.float64 else FLOAT64
 
     def rounded(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
-        # Converted while still in blocks, so that a compiler keeps everything in one loop.
-        values = [
-            blocks.joined(
-                _saturating_to(self.rule.restored(self._elements(blocks, scales), scales), x.dtype)
-            )
-            for blocks, scales in self._scaled(x, axis, scale)
-        ]
+        fits = scale is None and self.rule.keeps_range(x.dtype)
+        convert = Tensor.to if fits else _saturating_to
+        values: list[Tensor] = []
+        for blocks, scales in self._scaled(x, axis, scale):
+            value = self.rule.restored(self._elements(blocks, scales), scales)
+            # Converted while still in blocks, so that a compiler keeps everything in one loop.
+            values.append(blocks.joined(convert(value, x.dtype)))
         return _concatenated(values, axis, x)
 
     def saturated(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
         clamped: list[Tensor] = []
         for blocks, scales in self._scaled(x, axis, scale):
-            unbounded = self.element.round_unbounded(self.rule.unscaled(blocks.values, scales))
-            outside = (unbounded > self.element.highest) | (unbounded < self._lowest)
+            unscaled = self.rule.unscaled(blocks.values, scales)
+            outside = self.element.overflows(unscaled, lowest=self._lowest)
             clamped.append(blocks.joined(outside & (blocks.values.abs() < blocks.largest())))
         return _concatenated(clamped, axis, x)
 

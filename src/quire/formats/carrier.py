@@ -118,23 +118,46 @@ def round_significand(a: Tensor, fraction_bits: int, exponent_parity: int) -> Te
     return c.to_float((bits + odd + ((1 << (drop - 1)) - 1)) & -(1 << drop))
 
 
-def round_to_multiple(a: Tensor, exponent: int) -> Tensor:
-    """Round magnitudes to a multiple of 2^exponent, ties to the even multiple.
+def round_to_multiple(y: Tensor, exponent: int) -> Tensor:
+    """Round to a multiple of 2^exponent, ties to the even multiple; zero is +0.
 
-    Adding and subtracting 2^(exponent + mantissa bits) leaves just those bits; exact for
-    a <= 2^(exponent + mantissa bits).
+    Adding and subtracting 3/2 * 2^(exponent + mantissa bits) leaves just those bits; exact for
+    |y| <= 2^(exponent + mantissa bits - 1).
     """
-    magic = 2.0 ** (exponent + carrier_of(a).mantissa)
-    return (a + magic) - magic
+    magic = 1.5 * 2.0 ** (exponent + carrier_of(y).mantissa)
+    return (y + magic) - magic
 
 
-def round_float(
-    a: Tensor, fraction_bits: int, smallest_exponent: int, exponent_parity: int
-) -> Tensor:
-    """Round magnitudes to a floating-point grid with gradual underflow; NaN stays NaN."""
-    normal = round_significand(a, fraction_bits, exponent_parity)
-    subnormal = round_to_multiple(a, smallest_exponent - fraction_bits)
-    return torch.where(a >= 2.0**smallest_exponent, normal, subnormal)
+@dataclass(frozen=True)
+class FloatGrid:
+    """A floating-point grid with gradual underflow.
+
+    fraction_bits: bits after the leading one. emin, emax: exponents of the smallest normal and of
+    the largest value. parity: (the format's exponent field - exponent) of a value, modulo 2.
+    """
+
+    fraction_bits: int
+    emin: int
+    emax: int
+    parity: int
+
+    def round(self, a: Tensor) -> Tensor:
+        """Round magnitudes up to twice the largest, ties to the even code; NaN stays NaN."""
+        c = carrier_of(a)
+        drop = c.mantissa - self.fraction_bits
+        if self.fraction_bits == 0 or self.emax + 1 + drop > c.bias:
+            return self._by_significand(a, drop)
+        # Adding 2^(exponent + drop) leaves the wanted bits, as in `round_to_multiple`.
+        field = c.to_bits(a) & c.infinity_bits
+        field = field.clamp(min=(self.emin + c.bias) << c.mantissa)
+        magic = c.to_float(field + (drop << c.mantissa))
+        return (a + magic) - magic
+
+    def _by_significand(self, a: Tensor, drop: int) -> Tensor:
+        """For ties between powers of two, and for exponents up to those of the carrier."""
+        normal = round_significand(a, self.fraction_bits, self.parity)
+        magic = 2.0 ** (self.emin + drop)
+        return torch.where(a >= 2.0**self.emin, normal, (a + magic) - magic)
 
 
 def divide(a: Tensor, b: Tensor) -> Tensor:

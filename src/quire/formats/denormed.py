@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from quire.formats.base import Scalar
-from quire.formats.carrier import FLOAT64, join_sign, round_float, split_sign
+from quire.formats.carrier import FLOAT64, FloatGrid
 from quire.formats.minifloat import default_bias
 from quire.formats.registry import check_range, family
 
@@ -73,11 +73,10 @@ class DenormedMinifloat(Scalar):
     def nan_code(self) -> None:
         return None
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
+    def grid(self, y: Tensor) -> Tensor:
         # As a set of values: m - 1 fraction bits, with gradual underflow below 2^(-bias - 1).
-        sign, a = split_sign(y)
         smallest = -self.exponent_bias - 1
-        return join_sign(sign, round_float(a, self.m - 1, smallest, self.exponent_bias + 1))
+        return FloatGrid(self.m - 1, smallest, self.emax, self.exponent_bias + 1).round(y)
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from quire.formats.base import Scalar
+from quire.formats.carrier import round_to_multiple
 from quire.formats.registry import check_range, family
-
-
-def scale_by_power_of_two(y: Tensor, exponent: int) -> Tensor:
-    """y * 2^exponent for a constant exponent, in two steps so that no factor leaves float32."""
-    half = exponent // 2
-    return y * 2.0**exponent if abs(exponent) <= 126 else y * 2.0**half * 2.0 ** (exponent - half)
-
-
-def round_to_grid(y: Tensor, fraction: int) -> Tensor:
-    """The nearest multiple of 2^-fraction, ties to even, and +0 for zero (integers have no -0)."""
-    value = scale_by_power_of_two(torch.round(scale_by_power_of_two(y, fraction)), -fraction)
-    return torch.where(value == 0, 0.0, value)
 
 
 class _Integer(Scalar):
     """What signed and unsigned fixed point share."""
+
+    guard_bits = 2
 
     w: int
     f: int
@@ -41,8 +31,8 @@ class _Integer(Scalar):
     def nan_code(self) -> None:
         return None
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
-        return round_to_grid(y, self.f)
+    def grid(self, y: Tensor) -> Tensor:
+        return round_to_multiple(y, -self.f)
 
     def codes_of(self, values: Tensor) -> Tensor:
         return (values * 2.0**self.f).long() & (2**self.w - 1)

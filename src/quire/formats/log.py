@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from quire.formats.base import Scalar
-from quire.formats.carrier import FLOAT64, carrier_of, join_sign, split_sign
+from quire.formats.carrier import FLOAT64, carrier_of
 from quire.formats.registry import check_range, family
 
 
@@ -77,18 +77,17 @@ class Log(Scalar):
     def nan_code(self) -> None:
         return None
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
+    def grid(self, y: Tensor) -> Tensor:
         c = carrier_of(y)
-        sign, a = split_sign(y)
         threshold = _above_sqrt2(c.mantissa)
         smallest = 2.0**self.emin
         # The carrier's last number below 2^(emin - 1/2), which may be subnormal there.
         kept = c.mantissa - max(0, 2 - c.bias - self.emin)
         to_zero = smallest / 2 * math.isqrt(2 << (2 * kept)) * 2.0**-kept
-        bits = c.to_bits(a.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
+        bits = c.to_bits(y.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
         power = c.to_float(bits & -(1 << c.mantissa))
-        value = torch.where(a > to_zero, power, 0.0)
-        return join_sign(sign, torch.where(a.isnan(), a, value))
+        value = torch.where(y > to_zero, power, 0.0)
+        return torch.where(y.isnan(), y, value)
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()

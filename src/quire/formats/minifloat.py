@@ -13,7 +13,7 @@ from torch import Tensor
 
 from quire.errors import FormatError
 from quire.formats.base import Scalar
-from quire.formats.carrier import FLOAT64, join_sign, round_float, split_sign
+from quire.formats.carrier import FLOAT64, FloatGrid
 from quire.formats.registry import check_range, family
 
 
@@ -119,9 +119,8 @@ class Minifloat(Scalar):
         quiet = ((2**self.e - 1) << self.m) | (1 << self.m >> 1)
         return codes.get(self.special, quiet)
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
-        sign, a = split_sign(y)
-        return join_sign(sign, round_float(a, self.m, self.emin, self.exponent_bias))
+    def grid(self, y: Tensor) -> Tensor:
+        return FloatGrid(self.m, self.emin, self.emax, self.exponent_bias).round(y)
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()

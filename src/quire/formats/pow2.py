@@ -80,7 +80,7 @@ class Pow2(Scalar):
     def quantum_exponent(self) -> int:
         return self.smallest_exponent
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
+    def grid(self, y: Tensor) -> Tensor:
         c = carrier_of(y)
         power = c.to_float(c.to_bits(y.clamp(min=self.lowest)) & c.infinity_bits)
         # A power that is subnormal in the carrier, 2^-bias, has an exponent field of zero.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from quire.formats.base import Scalar
-from quire.formats.carrier import Carrier, carrier_of, divide
+from quire.formats.carrier import INPUT_RANGES, Carrier, carrier_of, divide
 from quire.formats.layout import Blocks
 from quire.formats.minifloat import Minifloat
 from quire.formats.pow2 import Pow2
@@ -46,6 +46,10 @@ class ScaleRule(ABC):
     @abstractmethod
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         """Scales from stored numbers (second: the zero point or the tensor scale)."""
+
+    def keeps_range(self, dtype: torch.dtype) -> bool:
+        """Whether values whose scale was found in data of a dtype never leave its range."""
+        return False
 
     def tensor_scale(self, x: Tensor) -> Tensor | None:
         """The scale of a whole tensor below which those of its blocks lie, where there is one."""
@@ -120,6 +124,10 @@ class PowerOfTwo(ScaleRule):
         subnormal, one_squared = 1 << (c.mantissa - 1), 2 * c.bias << c.mantissa
         reciprocal = c.to_float((one_squared - field).clamp(min=subnormal))
         return Scales(c.to_float(field.clamp(min=subnormal)), _once_a_block(reciprocal))
+
+    def keeps_range(self, dtype: torch.dtype) -> bool:
+        # Only below the smallest scale can a value exceed the next power of two of its maximum.
+        return self.element.emax + self.scale.smallest_exponent <= INPUT_RANGES[dtype][1]
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         assert scales.reciprocal is not None

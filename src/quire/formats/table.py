@@ -120,7 +120,7 @@ class Table(Scalar):
     def nan_code(self) -> None:
         return None
 
-    def round_unbounded(self, y: Tensor) -> Tensor:
+    def grid(self, y: Tensor) -> Tensor:
         # A chain of selects: tables are short, and it fuses and vectorises where a gather does not.
         value = torch.where(y.isnan(), y, self.entries[0])
         steps = zip(THRESHOLDS[self.name, y.dtype], self.entries[1:], strict=True)
