@@ -1,0 +1,79 @@
+"""The digits ViT: a vision transformer of 18 thousand weights, and its task for a search.
+
+Try it in this folder: `quire plan sites digits:task`.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional
+from transformer import Layer
+
+from quire import Task
+
+WEIGHTS = Path(__file__).parents[1] / "runs" / "digits.pt"
+Split = tuple[Tensor, Tensor]  # images as 16 patches of 4 pixels, (n, 16, 4); labels (n,)
+
+
+def load_splits(seed: int) -> tuple[Split, Split, Split]:
+    """Train, validation and test: 1037, 400 and 360 of the images that scikit-learn brings."""
+    images, labels = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
+    x = images.float().view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4) / 8 - 1
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    train, validation, test = ((x[part], labels[part]) for part in order.split((1037, 400, 360)))
+    return train, validation, test
+
+
+class VisionTransformer(nn.Module):
+    """Patch embedding, two layers, the mean over the tokens, classifier."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.embed, self.classifier = nn.Linear(4, width), nn.Linear(width, 10)
+        self.position = nn.Parameter(0.1 * torch.randn(16, width))
+        self.layers = nn.Sequential(Layer(width, heads=4), Layer(width, heads=4))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(self.embed(x) + self.position)
+        return self.classifier(self.norm(x).mean(1))
+
+
+def train(model: nn.Module, epochs: int, data: Split) -> None:
+    """Train in place, with noise on the images; a progress line shows the epochs."""
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    steps = epochs * len(data[0].split(64))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps, pct_start=0.1)
+    for _ in track(range(epochs), "training"):
+        for batch in torch.randperm(len(data[0])).split(64):
+            noisy = data[0][batch] + 0.5 * torch.randn(len(batch), 16, 4)
+            loss = functional.cross_entropy(model(noisy), data[1][batch], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+def score(model: nn.Module, data: Split) -> dict[str, float]:
+    """Cross entropy in nats, and the share of right answers."""
+    logits, labels = model(data[0]), data[1]
+    right = (logits.argmax(1) == labels).float().mean()
+    return {"loss": functional.cross_entropy(logits, labels).item(), "accuracy": right.item()}
+
+
+def task(seed: int = 0, epochs: int = 80, weights: Path = WEIGHTS) -> Task:
+    """The model, trained once and then read from `weights`, scored on the validation split."""
+    data, validation, _ = load_splits(seed)
+    torch.manual_seed(seed)
+    model = VisionTransformer()
+    if not weights.exists():
+        train(model, epochs, data)
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), weights)
+    model.load_state_dict(torch.load(weights))
+    x, retrain = data[0], partial(train, data=data)
+    return Task(model.eval(), (x[:2],), partial(score, data=validation), (x[:256],), retrain)
