@@ -24,8 +24,11 @@ def front(results: StudyResults) -> Figure:
     others = [t for t in trials if t.number not in named]
     plot = layout(title(results, across), title(results, up))
     drawn = [*others, *best, *uniform]
+    lines = [*results.limits.items(), *((up, t.metrics[up]) for t in baseline)]
     for key, metric in (("xaxis", across), ("yaxis", up)):
-        plot[key].update(scale([t.metrics[metric] for t in drawn]))
+        low = min((value for name, value in lines if name == metric), default=1.0)
+        values = [t.metrics[metric] for t in drawn]
+        plot[key].update(scale(values if low > 0 else [low, *values]))
     plot["shapes"], plot["annotations"] = _marks(results, baseline, plot)
     traces = [
         points(results, others, "trials", {"color": "@trial", "size": 6, "opacity": 0.55}),

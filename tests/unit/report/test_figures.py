@@ -40,6 +40,15 @@ def test_front_marks_the_limit_and_the_height_of_fp32():
     assert words["fp32"]["y"] == pytest.approx(math.log10(0.09))
 
 
+def test_front_is_linear_where_the_fp32_model_scores_zero():
+    baseline = next(t for t in RESULTS.trials if t.baseline)
+    perfect = dataclasses.replace(baseline, metrics={**baseline.metrics, "loss": 0.0})
+    trials = tuple(perfect if t is baseline else t for t in RESULTS.trials)
+    layout = front(dataclasses.replace(RESULTS, trials=trials))["layout"]
+    assert layout["yaxis"]["type"] == "linear"
+    assert next(n for n in layout["annotations"] if n["text"] == "fp32")["y"] == 0.0
+
+
 def test_front_says_which_way_is_better():
     layout = front(RESULTS)["layout"]
     assert layout["xaxis"]["title"]["text"] == "average bits per value · lower is better"
