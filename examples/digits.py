@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
+from training import fit
 from transformer import Layer
 
 from quire import Task
@@ -44,18 +44,15 @@ class VisionTransformer(nn.Module):
 
 
 def train(model: nn.Module, epochs: int, data: Split) -> None:
-    """Train in place, with noise on the images; a progress line shows the epochs."""
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
-    steps = epochs * len(data[0].split(64))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps, pct_start=0.1)
-    for _ in track(range(epochs), "training"):
-        for batch in torch.randperm(len(data[0])).split(64):
-            noisy = data[0][batch] + 0.5 * torch.randn(len(batch), 16, 4)
-            loss = functional.cross_entropy(model(noisy), data[1][batch], label_smoothing=0.1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+    """Train in place, on images with noise."""
+    images, labels = data
+
+    def loss() -> Tensor:
+        batch = torch.randint(len(labels), (64,))
+        noisy = images[batch] + 0.5 * torch.randn(64, 16, 4)
+        return functional.cross_entropy(model(noisy), labels[batch], label_smoothing=0.1)
+
+    fit(model, loss, steps=epochs * len(labels) // 64)
 
 
 def score(model: nn.Module, data: Split) -> dict[str, float]:
