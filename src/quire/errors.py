@@ -1,8 +1,8 @@
-"""The errors that Quire raises on bad input: each names the object, the bad value and what is legal."""
+"""The errors raised on bad input: each names the object, the bad value and what is legal."""
 
 
 class QuireError(ValueError):
-    """Bad input, described for the person who gave it; the command line prints it without a traceback."""
+    """Bad input, described for whoever gave it; the command line prints no traceback."""
 
 
 class FormatError(QuireError):
