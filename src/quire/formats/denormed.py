@@ -80,7 +80,8 @@ class DenormedMinifloat(Scalar):
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()
-        field = (a.frexp().exponent.long() + self.exponent_bias).clamp(min=0)
+        exponent = FLOAT64.floor_log2_bits(FLOAT64.to_bits(a)) + 1
+        field = (exponent + self.exponent_bias).clamp(min=0)
         field = torch.where(a == 0, 0, field)
         mantissa = (a * FLOAT64.power_of_two(self.exponent_bias + self.m - field)).long()
         return (field << self.m) + mantissa + (values.signbit().long() << (self.bits - 1))

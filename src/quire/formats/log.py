@@ -82,7 +82,7 @@ class Log(Scalar):
         threshold = _above_sqrt2(c.mantissa)
         smallest = 2.0**self.emin
         # The carrier's last number below 2^(emin - 1/2), which may be subnormal there.
-        kept = c.mantissa - max(0, 2 - c.bias - self.emin)
+        kept = c.mantissa - 1 if self.emin == 1 - c.bias else c.mantissa
         to_zero = smallest / 2 * math.isqrt(2 << (2 * kept)) * 2.0**-kept
         bits = c.to_bits(y.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
         power = c.to_float(bits & -(1 << c.mantissa))
@@ -91,7 +91,7 @@ class Log(Scalar):
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()
-        exponent = a.frexp().exponent.long() - 1
+        exponent = FLOAT64.floor_log2_bits(FLOAT64.to_bits(a))
         field = torch.where(a == 0, 0, exponent + self.exponent_bias)
         return field + (values.signbit().long() << (self.w - 1))
 

@@ -124,7 +124,7 @@ class Minifloat(Scalar):
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()
-        exponent = a.frexp().exponent.long() - 1
+        exponent = FLOAT64.floor_log2_bits(FLOAT64.to_bits(a))
         stored = torch.where(a == 0, self.emin, exponent).clamp(min=self.emin)
         significand = (a * FLOAT64.power_of_two(self.m - stored)).nan_to_num(posinf=0).long()
         finite = ((stored - self.emin) << self.m) + significand

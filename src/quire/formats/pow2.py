@@ -87,7 +87,7 @@ class Pow2(Scalar):
         return torch.where(y.isnan(), y, power.clamp(min=self.lowest))
 
     def codes_of(self, values: Tensor) -> Tensor:
-        exponent = values.nan_to_num(nan=1.0).frexp().exponent.long() - 1
+        exponent = FLOAT64.floor_log2_bits(FLOAT64.to_bits(values))
         return torch.where(values.isnan(), self.nan_code or 0, exponent + self.exponent_bias)
 
     def values_of(self, codes: Tensor) -> Tensor:
