@@ -204,6 +204,11 @@ def leaves(tree: Any) -> list[Any]:
     return pytree.tree_leaves(tree)
 
 
+def named(target: object) -> str:
+    """A name that is the same in every process."""
+    return getattr(target, "__name__", str(target))
+
+
 @pytest.mark.parametrize("op", EXACT_OPS, ids=lambda op: op.name)
 def test_every_target_has_a_call_here(op: Any) -> None:
     """A new op or target with an exact meaning needs a line in the tables above."""
@@ -211,7 +216,7 @@ def test_every_target_has_a_call_here(op: Any) -> None:
     assert set(op.targets) - known == {operator.getitem} & set(op.targets)
 
 
-@pytest.mark.parametrize("target", CALLS, ids=str)
+@pytest.mark.parametrize("target", CALLS, ids=named)
 def test_meaning_agrees_with_float64(target: Any) -> None:
     for args in CALLS[target]:
         got, expected = leaves(exactly(target, args)), leaves(in_float64(target, args))
@@ -223,7 +228,7 @@ def test_meaning_agrees_with_float64(target: Any) -> None:
             )
 
 
-@pytest.mark.parametrize("move", MOVES, ids=lambda move: str(move[0]))
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: named(move[0]))
 def test_movement_is_bitwise(move: Any) -> None:
     target, *args = move
     got, expected = leaves(exactly(target, args)), leaves(target(*args))
