@@ -22,6 +22,7 @@ app = typer.Typer(
     help="Find the cheapest number format for every tensor of a PyTorch network.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -45,11 +46,12 @@ def formats(
         list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Formats to describe.")
     ] = None,
 ) -> None:
-    """Print the table of named formats, or describe the given ones.
+    """Print the tables of named formats and of families, or describe the given formats.
 
     A format may be a name or written out: quire formats mxint4 "fixed(8,4)".
     """
-    from quire.formats import parse, presets
+    from quire.formats import families, parse, presets
+    from quire.formats.parsing import EXAMPLES
 
     if names:
         for name in names:
@@ -58,6 +60,11 @@ def formats(
     table = Table("name", "bits a value", "written out", box=None, pad_edge=False)
     for name, fmt in presets.items():
         table.add_row(name, f"{fmt.bits_per_value(4096):.4g}", fmt.long_form())
+    _print(table)
+    table = Table("family", "example", "meaning", box=None, pad_edge=False)
+    for name, family in families.items():
+        table.add_row(name, EXAMPLES.get(name, name), (family.__doc__ or "").splitlines()[0])
+    out.print()
     _print(table)
 
 
@@ -152,7 +159,7 @@ def search(
 ) -> None:
     """Search for the best format at every site of a task's model.
 
-    quire search demo:task -f mxint4 -f mxint6 -f mxfp4 -o loss=min -o bits=min -l bits=5
+    `quire search digits:task -f mxint4 -f mxint6 -f mxfp4 -o loss=min -o bits=min -l bits=5`
 
     The best plan is that of the first objective within the limits. Ctrl-C stops the search; the
     same command goes on with it.
@@ -209,9 +216,13 @@ def _front_table(front: Iterable[Any]) -> Table:
         table.add_column(metric, justify="right")
     table.add_column("")
     for trial in trials:
-        numbers = (f"{value:.5g}" for value in trial.metrics.values())
+        numbers = map(_number, trial.metrics.values())
         table.add_row(str(trial.number), *numbers, trial.label)
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
 
 
 def _pairs(option: str, texts: Iterable[str], convert: Callable[[str], T]) -> dict[str, T]:
