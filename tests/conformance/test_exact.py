@@ -16,7 +16,7 @@ from quire.formats.base import Scalar
 from quire.ops import all_ops, op_for_target
 from quire.ops.convolution import convolve_patches, patches
 from quire.ops.exact_value import Exact, add, combine, constant, from_float
-from quire.ops.mask import causal_mask
+from quire.ops.mask import causal_mask, keep_masked
 from quire.precision.exact import enter, evaluate, exact_cast
 
 aten = torch.ops.aten
@@ -71,6 +71,7 @@ CALLS: dict[Any, list[tuple[Any, ...]]] = {
     nn.Dropout: [(X,)],
     aten.embedding.default: [(X, index(4, 2, 3))],
     causal_mask: [(randn(2, 5, 5),)],
+    keep_masked: [(X, 8192.0 * Y, -4096.0)],
     aten.where.self: [(HIDDEN, X, Y)],
     aten.where.ScalarOther: [(HIDDEN, X, -math.inf)],
     aten.where.ScalarSelf: [(HIDDEN, 0.0, X)],

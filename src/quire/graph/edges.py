@@ -23,13 +23,13 @@ class Edge:
     """One tensor at one op.
 
     node: the consumer, or what produces the tensor where `operand.arg` is None.
-    value: the node that produces the tensor, or a Python number.
+    value: the node that produces the tensor, or a Python number; None at a table inside the op.
     macs: multiply-accumulates of the op for one example, where this is an operand of a product.
     """
 
     node: Node
     operand: Operand
-    value: Node | float
+    value: Node | float | None
     macs: int = 0
 
 
@@ -37,7 +37,8 @@ def edges_of(node: Node, origin: Mapping[Node, Origin]) -> Iterator[Edge]:
     """The edges of `node`, in the order of its operands; none where it handles indices only."""
     op = op_of(node)
     if node.op == "placeholder" and float_type(node):
-        yield Edge(node, Operand(node.name, None, "input"), node)
+        role = "mask" if origin[node].is_index else "input"
+        yield Edge(node, Operand(node.name, None, role), node)
     elif node.op == "output":
         yield from _output_edges(node)
     elif op is not None and not origin[node].is_index:
@@ -51,10 +52,12 @@ def _operand_edges(
 ) -> Iterator[Edge]:
     """The edge of one operand, or none where it is absent or a mask."""
     value = _argument(node, operand.arg)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if operand.role == "table":
+        yield Edge(node, operand, None)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
         name = operand.name if operand.role == "constant" else "constant"
         yield Edge(node, Operand(name, operand.arg, "constant"), value)
-    elif float_type(value) is not None:
+    elif float_type(value) is not None and not _is_mask(value, origin):
         named = _named(node, operand, origin)
         yield Edge(node, named, value, macs if operand.is_operand else 0)
 
@@ -78,6 +81,10 @@ def _named(node: Node, operand: Operand, origin: Mapping[Node, Origin]) -> Opera
     ):
         return replace(operand, role="activation")
     return operand
+
+
+def _is_mask(value: Any, origin: Mapping[Node, Origin]) -> bool:
+    return origin[value].is_mask and origin[value].is_index
 
 
 def _origin(value: Any, origin: Mapping[Node, Origin]) -> Origin:

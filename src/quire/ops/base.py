@@ -20,8 +20,10 @@ Role = Literal[
     "unary",
     "softmax",
     "norm",
+    "table",
     "constant",
     "input",
+    "mask",
     "output",
 ]
 Shape = tuple[int, ...]
@@ -35,7 +37,8 @@ class Operand:
 
     name: last part of the site's name.
     arg: position among the arguments of the call; None means the result of the op.
-    role: what the tensor is to the op. A Python number in its place has the role "constant".
+    role: what the tensor is to the op. A Python number in its place has the role "constant"; a
+        "table" is none of the graph's tensors but part of the op, whose `exact` takes its format.
     axis: reduction axis, along which blocks run (`docs/numerics.md`, "Axes"), or a function of the
         call that gives it. A tuple of axes is flattened into one.
     is_operand: whether this is an operand of a product or convolution.
@@ -65,7 +68,8 @@ class Op:
     macs: multiply-accumulates from the shape of the result and the shapes of the positional
         arguments (`()` for an argument that is no tensor).
     exact: the exact meaning, called with the target and its arguments, each floating-point tensor
-        an `Exact`; None means that the op runs in float64 and its result is rounded once to fp32.
+        an `Exact`, and the settings that a plan has for the op by keyword; None means that the op
+        runs in float64 and its result is rounded once to fp32.
     """
 
     name: str

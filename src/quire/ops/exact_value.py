@@ -42,17 +42,14 @@ class Origin:
 
     `format`: what the last cast rounded to, or None. `emitted`: float64, what that cast gave, its
     -0 included; or, with no format, the real values of a function rounded to odd, which the next
-    scalar cast rounds in place of the value. `masked`: bool, where the value before the cast stood
-    for minus infinity, or None.
+    scalar cast rounds in place of the value.
     """
 
     format: Format | None
     emitted: Tensor
-    masked: Tensor | None = None
 
     def move(self, function: Move) -> Origin:
-        masked = None if self.masked is None else function(self.masked)
-        return Origin(self.format, function(self.emitted), masked)
+        return Origin(self.format, function(self.emitted))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ import torch
 from quire.formats import Fixed
 from quire.ops.base import Axis, Op, Operand, Target, register
 from quire.ops.exact_value import Exact, in_float64
-from quire.ops.integer_functions import layer_norm, rms_norm
+from quire.ops.integer_functions import ROOT_BITS, layer_norm, rms_norm
 
 aten = torch.ops.aten
 
@@ -25,11 +25,12 @@ def _layer_norm(
     bias: Exact | None = None,
     epsilon: float = 1e-5,
     *options: object,
+    root_bits: int = ROOT_BITS,
 ) -> Exact:
     format = x.format
     if not isinstance(format, Fixed):
         return in_float64(target, x, shape, weight, bias, epsilon)
-    return layer_norm(x.codes(format.f), format.f, len(shape), weight, bias, epsilon)
+    return layer_norm(x.codes(format.f), format.f, len(shape), weight, bias, epsilon, root_bits)
 
 
 def _rms_norm(
@@ -38,12 +39,14 @@ def _rms_norm(
     shape: list[int],
     weight: Exact | None = None,
     epsilon: float | None = None,
+    *,
+    root_bits: int = ROOT_BITS,
 ) -> Exact:
     format = x.format
     epsilon = torch.finfo(torch.float32).eps if epsilon is None else epsilon
     if not isinstance(format, Fixed):
         return in_float64(target, x, shape, weight, epsilon)
-    return rms_norm(x.codes(format.f), format.f, len(shape), weight, epsilon)
+    return rms_norm(x.codes(format.f), format.f, len(shape), weight, epsilon, root_bits)
 
 
 LAYER_NORM = register(

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from quire.errors import PlanError
 from quire.formats import Block, Fixed, Format, Pow2, parse
 from quire.graph.sites import Site, sites
+from quire.ops.mask import MASKED
 from quire.precision.plan import Plan, resolve
 
 Batch: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
@@ -32,7 +33,8 @@ def observe(
     names: the sites to observe (default: all that are tensors).
 
     Of each tensor and batch the sample has at most 2^16 evenly spaced values, and the lowest and
-    the highest. Shape (n,), in the tensor's dtype, on its device.
+    the highest; of scores before a softmax none that is masked. Shape (n,), in the tensor's dtype,
+    on its device.
     """
     known = sites(graph)
     chosen = [known[name] for name in (known if names is None else names)]
@@ -44,7 +46,10 @@ def observe(
     if not observer.samples:
         raise PlanError("calibration needs at least one batch of data, and a site to observe")
     joined = {node: torch.cat(parts) for node, parts in observer.samples.items()}
-    return {name: joined[node] for name, node in sources.items() if node in joined}
+    found = {name: joined[node] for name, node in sources.items() if node in joined}
+    return {
+        name: x[x > MASKED] if known[name].role == "softmax" else x for name, x in found.items()
+    }
 
 
 def calibrate(graph: GraphModule, data: Data, plan: Plan) -> Plan:
@@ -164,8 +169,10 @@ def _sample(x: Tensor) -> Tensor:
 
 
 def _source(graph: GraphModule, site: Site) -> Node | None:
-    """The node whose result is the tensor of a site; None for a scalar constant."""
+    """The node whose result is the tensor of a site; None for a scalar constant or a table."""
     node = next(node for node in graph.graph.nodes if node.name == site.node)
+    if site.role == "table":
+        return None
     if site.arg is None:
         return node
     value = pytree.tree_leaves(node.args)[site.arg] if node.op == "output" else node.args[site.arg]

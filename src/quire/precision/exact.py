@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
-from quire.formats import Block, Fixed, Format, Pow2, parse
+from quire.errors import QuireError
+from quire.formats import Block, Format, Pow2, parse
 from quire.ops import Op, op_for_target
 from quire.ops.exact_value import Exact, Origin, from_float, in_float64, nearest_float32
 from quire.precision.cast import Axis, StaticScale, cast
+from quire.precision.settings import SETTINGS
+from quire.precision.switchable import Slot
 
 FP32 = parse("fp32")
 _WITHIN_FP32 = (torch.float32, torch.bfloat16, torch.float16)
-
-MASKED = torch.finfo(torch.float32).min / 2
-"""Scores at or below this stand for minus infinity: additive masks hold the lowest fp32 number."""
 
 
 def exact(graph: GraphModule) -> nn.Module:
@@ -29,7 +29,13 @@ def exact(graph: GraphModule) -> nn.Module:
 
     Returns a module that is called as the graph is and gives the graph's results as float32
     tensors. It computes without gradients, in evaluation mode. The rules: docs/numerics.md.
+    Raises `QuireError` for the graph of a `Switchable`, which rounds in slots, not in casts.
     """
+    if any(isinstance(module, Slot) for module in graph.modules()):
+        raise QuireError(
+            "exact: this graph belongs to a Switchable, whose formats change from trial to trial; "
+            "give exact() the graph of quantize(graph, plan)"
+        )
     return ExactGraph(graph)
 
 
@@ -58,6 +64,11 @@ class ExactInterpreter(Interpreter):
         # The real values of a function are for one cast; several users read the rounded ones.
         is_real = isinstance(result, Exact) and result.origin is not None and result.format is None
         return replace(result, origin=None) if is_real and len(n.users) > 1 else result
+
+    def fetch_args_kwargs_from_env(self, n: Node) -> tuple[Any, Any]:
+        """The arguments of a call, and what the plan sets of its op besides."""
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        return args, {**kwargs, **n.meta.get(SETTINGS, {})}
 
     def placeholder(self, target: Any, args: Any, kwargs: Any) -> Any:
         return pytree.tree_map(enter, super().placeholder(target, args, kwargs))
@@ -124,8 +135,7 @@ def exact_cast(x: Exact, format: str, axis: Axis = -1, scale: StaticScale = None
     """
     number_format = parse(format)
     emitted = cast(_before_rounding(x, number_format), format, axis, scale).double()
-    masked = _masked(x) if isinstance(number_format, Fixed) else None
-    return replace(from_float(emitted), origin=Origin(number_format, emitted, masked))
+    return replace(from_float(emitted), origin=Origin(number_format, emitted))
 
 
 def _before_rounding(x: Exact, format: Format) -> Tensor:
@@ -135,10 +145,3 @@ def _before_rounding(x: Exact, format: Format) -> Tensor:
     if x.origin is not None and is_real and not format.is_block:
         return x.origin.emitted
     return x.to_sticky_float64()
-
-
-def _masked(x: Exact) -> Tensor:
-    """Where a score stands for minus infinity, which a fixed-point format cannot say."""
-    masked = x.to_sticky_float64() <= MASKED
-    before = None if x.origin is None else x.origin.masked
-    return masked if before is None else masked | before

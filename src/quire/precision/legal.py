@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from quire.errors import PlanError
 from quire.formats import Fixed, Format, UFixed
+from quire.formats.base import Scalar
 from quire.graph.sites import Site
 from quire.precision.entry import Entry
+from quire.precision.settings import correction_problem
 
 
 class Rule(NamedTuple):
@@ -22,7 +24,10 @@ ANY = Rule("any format", lambda f: True)
 SCALAR = Rule("a format without blocks", lambda f: not f.is_block)
 # Softmax and norms are exact on fixed-point inputs (docs/numerics.md); keys are (role, operand).
 RULES = {
-    ("softmax", "table"): Rule("ufixed(w,f)", lambda f: isinstance(f, UFixed)),
+    ("table", "table"): Rule(
+        "ufixed(p+1,p) with p from 1 to 24",
+        lambda f: isinstance(f, UFixed) and f.w == f.f + 1 and 1 <= f.f <= 24,
+    ),
     ("softmax", "input"): Rule(
         "fixed(w,f) with w of at most 10", lambda f: isinstance(f, Fixed) and f.w <= 10
     ),
@@ -40,8 +45,17 @@ def is_legal(site: Site, format: Format) -> bool:
     return rule_of(site).takes(format)
 
 
+def suits(site: Site, format: Format) -> bool:
+    """Whether a plan that does not name the site gives it this format.
+
+    What only masks is left alone by formats without infinities, where a mask would saturate.
+    """
+    keeps_masks = isinstance(format, Scalar) and format.has_infinity
+    return is_legal(site, format) and (site.role != "mask" or keeps_masks)
+
+
 def check_legal(site: Site, entry: Entry) -> None:
-    """Raise `PlanError` unless the site can have the entry's format, axis and scale."""
+    """Raise `PlanError` unless the site can have the format, axis, scale and corrections."""
     rule, rank = rule_of(site), len(site.shape)
     axes = (entry.axis,) if isinstance(entry.axis, int) else entry.axis or ()
     if not rule.takes(entry.format):
@@ -51,5 +65,7 @@ def check_legal(site: Site, entry: Entry) -> None:
     elif entry.scale is not None and not entry.format.is_block:
         problem = f"has the static scale {entry.scale}, but {entry.format} has no scale"
     else:
+        problem = correction_problem(site, entry)
+    if problem is None:
         return
     raise PlanError(f"{site.name}, {site.operand} of {site.op}, {problem}")

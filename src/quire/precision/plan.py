@@ -18,7 +18,7 @@ from torch.fx import GraphModule
 from quire.errors import FormatError, PlanError
 from quire.graph.sites import Site, sites
 from quire.precision.entry import Entry, EntryLike
-from quire.precision.legal import check_legal, is_legal
+from quire.precision.legal import check_legal, suits
 
 VERSION = 1
 
@@ -42,7 +42,8 @@ class Plan(MutableMapping[str, Entry]):
     ) -> Plan:
         """One format at every operand of a product or convolution.
 
-        scope: "all" takes every site for which the format is legal.
+        scope: "all" takes every site for which the format is legal, except an input that only
+            masks, unless the format has infinities.
         """
         if scope not in ("operands", "all"):
             raise PlanError(f"scope {scope!r} is neither 'operands' nor 'all'")
@@ -50,7 +51,7 @@ class Plan(MutableMapping[str, Entry]):
         chosen = [
             site.name
             for site in sites(graph).values()
-            if is_legal(site, entry.format) and (site.is_operand or scope == "all")
+            if suits(site, entry.format) and (site.is_operand or scope == "all")
         ]
         return Plan(dict.fromkeys(chosen, entry))
 
@@ -200,7 +201,7 @@ def _matches(pattern: str, entry: Entry, known: Mapping[str, Site]) -> list[Site
     if not matched:
         what = "pattern" if _is_pattern(pattern) else "site name"
         raise PlanError(f"{what} {pattern!r} matches no site: {_suggestion(pattern, known)}")
-    legal = [site for site in matched if is_legal(site, entry.format)]
+    legal = [site for site in matched if suits(site, entry.format)]
     if not legal:
         check_legal(matched[0], entry)
     return legal

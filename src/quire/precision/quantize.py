@@ -12,15 +12,19 @@ from torch.utils import _pytree as pytree
 
 from quire.errors import FormatError, PlanError
 from quire.formats import Format
+from quire.graph.masks import masked_softmaxes
 from quire.graph.open_convolution import open_convolution
-from quire.graph.rewrite import attribute
+from quire.graph.rewrite import arguments, attribute
 from quire.graph.sites import Site, sites
 from quire.graph.types import type_of
 from quire.ops.convolution import CONVOLUTION
+from quire.ops.mask import keep_masked, mask_threshold
+from quire.ops.softmax import SAFE, safe_options
 from quire.precision.cast import Axis, StaticScale, cast
 from quire.precision.copying import copy_graph
 from quire.precision.entry import Entry, axis_of
 from quire.precision.plan import Plan, resolve
+from quire.precision.settings import SETTINGS, settings
 
 CastArgs = tuple[str, Axis, StaticScale]
 
@@ -30,9 +34,11 @@ def quantize(graph: GraphModule, plan: Plan) -> GraphModule:
 
     Parameters and buffers are shared with `graph`; training the copy (straight-through) trains
     them. Operands that share a tensor and a format share one cast. A scalar constant is replaced
-    by its rounded value. A convolution whose input has a block format becomes `patches`, their
-    cast, and `convolve_patches`: the blocks run along the flattened (in/groups, *kernel) of each
-    window, its zero padding included. Raises `PlanError` where the plan does not fit the graph.
+    by its rounded value. A cast of scores before a softmax leaves the masked ones out
+    (`keep_masked`), and a row of those gives zeros. A convolution whose input has a block format
+    becomes `patches`, their cast, and `convolve_patches`: the blocks run along the flattened
+    (in/groups, *kernel) of each window, its zero padding included. Raises `PlanError` where the
+    plan does not fit the graph.
     """
     known = sites(graph)
     entries = resolve(plan, known)
@@ -71,24 +77,30 @@ class _Placing:
         self._module = module
         self._graph = module.graph
         self._nodes: dict[str, Node] = {node.name: node for node in module.graph.nodes}
+        self._softmaxes = masked_softmaxes(module)
         self._casts: dict[tuple[Hashable, CastArgs], Node] = {}
 
     def place(self, site: Site, entry: Entry) -> None:
         """Put the cast of a site on its edge."""
         node = self._nodes[site.node]
+        node.meta[SETTINGS] = {**node.meta.get(SETTINGS, {}), **settings(site, entry)}
+        if site.role == "table":
+            return
         if site.arg is None:
             self._cast_result(node, site, entry)
             return
         if needs_patches(site, entry.format):
             _, node = open_convolution(self._module, node)
             self._nodes[site.node] = node
-        arguments, spec = call_arguments(node)
-        value = arguments[site.arg]
+        values, spec = call_arguments(node)
+        value = values[site.arg]
         if isinstance(value, Node):
-            arguments[site.arg] = self._cast(value, node, site, entry)
+            values[site.arg] = self._cast(value, node, site, entry)
         else:
-            arguments[site.arg] = round_constant(value, entry.format)
-        node.args = pytree.tree_unflatten(arguments, spec) if spec else tuple(arguments)
+            values[site.arg] = round_constant(value, entry.format)
+        node.args = pytree.tree_unflatten(values, spec) if spec else tuple(values)
+        if site.node in self._softmaxes:
+            self._keep_masked(node, value, entry)
 
     def _cast(self, source: Node, consumer: Node, site: Site, entry: Entry) -> Node:
         """The cast of `source` for a consumer, made at its first use."""
@@ -99,6 +111,15 @@ class _Placing:
         found = self._casts[key]
         found.meta["quire_sites"] = (*found.meta["quire_sites"], site.name)
         return found
+
+    def _keep_masked(self, softmax: Node, scores: Node, entry: Entry) -> None:
+        """Leave the masked scores out of the cast before a softmax, which has zeros there."""
+        rounded, *options = arguments(softmax)
+        with self._graph.inserting_before(softmax):
+            threshold = mask_threshold(entry.format)
+            kept = self._graph.call_function(keep_masked, (rounded, scores, threshold))
+        kept.meta = {key: rounded.meta[key] for key in ("val", "quire_type", "quire_path")}
+        softmax.target, softmax.args = SAFE, (kept, *safe_options(softmax.target, *options))
 
     def _tensor(self, source: Node) -> Hashable:
         """Equal for nodes of one tensor: a tied parameter may be read under several names."""

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from quire.graph.masks import masked_softmaxes
 from quire.graph.open_convolution import open_convolution
 from quire.graph.rewrite import attribute
 from quire.graph.sites import Site, sites
 from quire.ops.convolution import CONVOLUTION, convolve_patches, patches
+from quire.ops.mask import keep_masked, mask_threshold
+from quire.ops.softmax import SAFE, safe_options
 from quire.precision.cast import cast as quire_cast
 from quire.precision.constants import constant_nodes
 from quire.precision.copying import copy_graph
@@ -131,6 +134,20 @@ class ConvolutionSlot(Slot):
         return convolve_patches(windows, weight, bias)
 
 
+class ScoresSlot(Slot):
+    """A softmax with the slot of its input, whose cast leaves masked scores out."""
+
+    def __init__(self, site: Site, target: Callable[..., Tensor]) -> None:
+        super().__init__(site)
+        self._target = target
+
+    def forward(self, x: Tensor, *options: Any) -> Tensor:
+        if self.entry is None:
+            return self._target(x, *options)
+        kept = keep_masked(self.cast(x), x, mask_threshold(self.entry.format))
+        return SAFE(kept, *safe_options(self._target, *options))
+
+
 def _insert_slots(module: GraphModule, known: dict[str, Site]) -> list[Slot]:
     """Put a slot on the edge of every site; edges of one tensor and group share one."""
     nodes = {node.name: node for node in module.graph.nodes}
@@ -147,14 +164,20 @@ class _Inserting:
         self.slots: list[Slot] = []
         self._module = module
         self._constants = constant_nodes(module)
+        self._softmaxes = masked_softmaxes(module)
         self._calls: dict[tuple[Node, str], Node] = {}
 
     def insert(self, site: Site, node: Node) -> None:
-        """Put the slot of a site on its edge."""
+        """Put the slot of a site on its edge; a table has none, and serves `exact` alone."""
+        if site.role == "table":
+            return
         if site.arg is None:
             self._after(site, node)
         elif site.op == CONVOLUTION.name and site.arg == 0:
             self._convolution(site, node)
+        elif site.node in self._softmaxes:
+            target = cast("Callable[..., Tensor]", node.target)
+            node.op, node.target = "call_module", self._add(ScoresSlot(site, target))
         else:
             self._before(site, site.arg, node)
 

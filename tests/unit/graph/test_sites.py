@@ -84,6 +84,7 @@ def test_what_is_no_operand_is_a_site_too(read):
         "attn.scale.input": "activation",
         "attn.scale.constant": "constant",
         "attn.softmax.input": "softmax",
+        "attn.softmax.table": "table",
         "attn.softmax.output": "softmax",
         "attn.out.bias": "bias",
         "add.input": "residual",

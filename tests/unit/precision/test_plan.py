@@ -41,7 +41,10 @@ def test_uniform_over_all_sites_takes_the_legal_ones(lm) -> None:
     exact = {n for n, s in known.items() if s.operand == "input" and s.role in ("softmax", "norm")}
     scalars = {name for name, site in known.items() if not site.shape}
     assert exact
-    assert set(Plan.uniform(lm.graph, "fixed(8,4)", "all")) == known.keys()
+    tables = {name for name, site in known.items() if site.role == "table"}
+    assert tables == {"softmax.table"} <= scalars
+    assert set(Plan.uniform(lm.graph, "fixed(8,4)", "all")) == known.keys() - tables
+    assert set(Plan.uniform(lm.graph, "ufixed(9,8)", "all")) == known.keys() - exact
     assert set(Plan.uniform(lm.graph, "mxint8", "all")) == known.keys() - exact - scalars
     with pytest.raises(PlanError, match="'operands' nor 'all'"):
         Plan.uniform(lm.graph, "mxint8", "weights")  # type: ignore[arg-type]
@@ -106,6 +109,30 @@ def test_check_of_formats(lm, cnn) -> None:
         Plan({name: "mxint8"}).check(lm.graph)
     with pytest.raises(PlanError, match=r"act.slope, .* takes a format without blocks, not mxint8"):
         Plan({"act.slope": "mxint8"}).check(cnn.graph)
+    for format in ("ufixed(16,14)", "fixed(16,15)", "ufixed(26,25)", "ufixed(1,0)"):
+        with pytest.raises(PlanError, match=r"takes ufixed\(p\+1,p\) with p from 1 to 24, not "):
+            Plan({"softmax.table": format}).check(lm.graph)
+
+
+def test_check_of_corrections(lm) -> None:
+    def entry(name: str, **options: Any) -> Entry:
+        return Entry(parse("fixed(8,4)"), corrections={name: options})
+
+    Plan({"norm.input": entry("root", bits=12)}).check(lm.graph)
+    for site, wrong, message in [
+        ("norm.input", entry("rotate", size=4), "no correction 'rotate'; legal here: 'root' with"),
+        ("q.input", entry("root", bits=12), "no correction 'root'; legal here: none"),
+        ("norm.output", entry("root", bits=12), "no correction 'root'; legal here: none"),
+        (
+            "norm.input",
+            entry("root", b=12),
+            "no option 'b' of 'root'; legal here: 'root' with 'bit",
+        ),
+        ("norm.input", entry("root", bits=33), "root.bits=33, which is no integer from 1 to 32"),
+        ("norm.input", entry("root", bits=True), "root.bits=True, which is no integer"),
+    ]:
+        with pytest.raises(PlanError, match=f"{site}, .* has {message}"):
+            Plan({site: wrong}).check(lm.graph)
 
 
 def test_json_is_readable(tmp_path: Path) -> None:
