@@ -163,7 +163,7 @@ def test_random_blocks_equal_the_reference(fmt, dtype):
 @pytest.mark.nightly
 @blocks
 def test_many_random_blocks_equal_the_reference(fmt):
-    for seed in range(20):
+    for seed in range(6):
         assert not wrong_positions(fmt, random_tensor((256, 95), torch.float32, seed))
 
 
