@@ -51,7 +51,7 @@ def formats(
     A format may be a name or written out: quire formats mxint4 "fixed(8,4)".
     """
     from quire.formats import families, parse, presets
-    from quire.formats.parsing import EXAMPLES
+    from quire.formats.registry import EXAMPLES
 
     if names:
         for name in names:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from quire.errors import FormatError
 from quire.formats import Block, Fixed, Format, Pow2, Scalar, families, parse, presets
-from quire.formats.parsing import EXAMPLES
+from quire.formats.registry import EXAMPLES
 
 # One of each family, whether or not a preset uses it, and blocks that no preset is.
 OTHERS = [

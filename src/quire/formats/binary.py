@@ -54,7 +54,7 @@ class _Signs(Scalar):
         return None
 
 
-@family("binary")
+@family("binary", "binary")
 @dataclass(frozen=True, repr=False)
 class Binary(_Signs):
     """`binary`: -1 (code 1) and +1 (code 0); both zeros become +1."""
@@ -80,7 +80,7 @@ class Binary(_Signs):
         return 1.0 - 2.0 * codes.double()
 
 
-@family("ternary")
+@family("ternary", "ternary")
 @dataclass(frozen=True, repr=False)
 class Ternary(_Signs):
     """`ternary`: -1, 0 and +1, two stored bits (1.58 bits of information), two's complement."""

@@ -30,7 +30,7 @@ from quire.formats.registry import check_range, family
 from quire.formats.scaling import Affine, PowerOfTwo, Real, ScaleRule, Scales, TwoLevel
 
 
-@family("block")
+@family("block", "block(fixed(4,0),size=128,scale=bf16)")
 @dataclass(frozen=True, repr=False)
 class Block(Format):
     """`block(element, size, scale)`: `size` elements along an axis share a scale.
@@ -346,20 +346,20 @@ _RULES: tuple[tuple[Callable[[Block], bool], str], ...] = (
 )
 
 
-@family("bfp")
+@family("bfp", "bfp(8,scale_bits=8,size=16)")
 def bfp(w: int, scale_bits: int = 8, size: int = 16, bias: int | None = None) -> Block:
     """Block floating point (MSFP): fixed(w, w-2) elements under a power-of-two scale."""
     check_range("bfp", "w", w, 2, 32)
     return Block(Fixed(w, w - 2), size, Pow2(scale_bits, bias))
 
 
-@family("bm")
+@family("bm", "bm(e=2,m=1,scale_bits=8,size=16)")
 def bm(e: int, m: int, scale_bits: int = 8, size: int = 16, bias: int | None = None) -> Block:
     """Block minifloat (Fox et al., ICLR 2021): minifloat elements under a power-of-two scale."""
     return Block(Minifloat(e, m), size, Pow2(scale_bits, bias))
 
 
-@family("bl")
+@family("bl", "bl(4,scale_bits=8,size=16)")
 def bl(w: int, scale_bits: int = 8, size: int = 16, bias: int | None = None) -> Block:
     """Block logarithm: log elements with bias 0 under a power-of-two scale."""
     return Block(Log(w, bias=0), size, Pow2(scale_bits, bias))

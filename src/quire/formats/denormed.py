@@ -17,7 +17,7 @@ from quire.formats.minifloat import default_bias
 from quire.formats.registry import check_range, family
 
 
-@family("dmf")
+@family("dmf", "dmf(e=4,m=3)")
 @dataclass(frozen=True, repr=False)
 class DenormedMinifloat(Scalar):
     """`dmf(e,m)`: M/2^m * 2^(E-bias) at every E. `codes_of` gives the smallest E."""

@@ -38,7 +38,7 @@ class _Integer(Scalar):
         return (values * 2.0**self.f).long() & (2**self.w - 1)
 
 
-@family("fixed")
+@family("fixed", "fixed(8,4)")
 @dataclass(frozen=True, repr=False)
 class Fixed(_Integer):
     """`fixed(w,f)`: c * 2^-f with c in [-2^(w-1), 2^(w-1) - 1], two's complement."""
@@ -74,7 +74,7 @@ class Fixed(_Integer):
         return ((codes ^ sign) - sign).double() * 2.0**-self.f
 
 
-@family("ufixed")
+@family("ufixed", "ufixed(8,4)")
 @dataclass(frozen=True, repr=False)
 class UFixed(_Integer):
     """`ufixed(w,f)`: c * 2^-f with c in [0, 2^w - 1]; negative values go to 0."""

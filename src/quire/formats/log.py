@@ -18,7 +18,7 @@ def _above_sqrt2(mantissa: int) -> int:
     return math.isqrt(2 << (2 * mantissa)) + 1 - (1 << mantissa)
 
 
-@family("log")
+@family("log", "log(8)")
 @dataclass(frozen=True, repr=False)
 class Log(Scalar):
     """`log(w)`: +-2^(E-bias) with E in 1..2^(w-1)-1; E = 0 is zero."""

@@ -38,7 +38,7 @@ SPECIALS = {
 }
 
 
-@family("minifloat")
+@family("minifloat", "minifloat(e=4,m=3)")
 @dataclass(frozen=True, repr=False)
 class Minifloat(Scalar):
     """`minifloat(e,m)`: field E = 0 means M/2^m * 2^(1-bias), else (1 + M/2^m) * 2^(E-bias).

@@ -13,7 +13,7 @@ from typing import Any
 from quire.errors import FormatError
 from quire.formats.base import Format
 from quire.formats.presets import PRESETS
-from quire.formats.registry import FAMILIES
+from quire.formats.registry import EXAMPLES, FAMILIES
 
 
 @lru_cache(maxsize=4096)
@@ -56,7 +56,7 @@ def _named(name: str, text: str) -> Any:
     if name in PRESETS:
         return PRESETS[name]
     if name in FAMILIES:
-        raise FormatError(f"format {text!r}: {name} takes parameters, for example {_example(name)}")
+        raise FormatError(f"format {text!r}: {name} takes parameters, for example {EXAMPLES[name]}")
     if name in ("ieee", "nan", "none"):
         return name
     raise FormatError(f"format {text!r}: {_unknown(name)}")
@@ -71,7 +71,7 @@ def _called(name: str, args: list[ast.expr], keywords: list[ast.keyword], text: 
         return FAMILIES[name](*positional, **named)
     except TypeError as error:
         problem = str(error).split("() ")[-1]
-        raise FormatError(f"format {text!r}: {name}() {problem}; write {_example(name)}") from error
+        raise FormatError(f"format {text!r}: {name}() {problem}; write {EXAMPLES[name]}") from error
 
 
 def _unknown(name: str) -> str:
@@ -79,24 +79,3 @@ def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ";"
     return f"no format or family is named {name!r}{hint} `quire formats` lists them"
-
-
-EXAMPLES = {
-    "fixed": "fixed(8,4)",
-    "ufixed": "ufixed(8,4)",
-    "minifloat": "minifloat(e=4,m=3)",
-    "dmf": "dmf(e=4,m=3)",
-    "log": "log(8)",
-    "binary": "binary",
-    "ternary": "ternary",
-    "table": 'table("nf4")',
-    "pow2": "pow2(4,bias=3)",
-    "block": "block(fixed(4,0),size=128,scale=bf16)",
-    "bfp": "bfp(8,scale_bits=8,size=16)",
-    "bm": "bm(e=2,m=1,scale_bits=8,size=16)",
-    "bl": "bl(4,scale_bits=8,size=16)",
-}
-
-
-def _example(name: str) -> str:
-    return EXAMPLES.get(name, f"{name}(...)")

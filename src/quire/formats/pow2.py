@@ -14,7 +14,7 @@ from quire.formats.minifloat import default_bias
 from quire.formats.registry import check_range, family
 
 
-@family("pow2")
+@family("pow2", "pow2(4,bias=3)")
 @dataclass(frozen=True, repr=False)
 class Pow2(Scalar):
     """`pow2(e)`: code c means 2^(c-bias). Every code is finite; only `pow2(8)` keeps 255 for NaN.

@@ -10,14 +10,20 @@ from quire.formats.base import Format
 
 FAMILIES: dict[str, Callable[..., Format]] = {}
 
+EXAMPLES: dict[str, str] = {}
+"""A format string of each family, for messages, tables and the conformance tests."""
+
 F = TypeVar("F", bound=Callable[..., Format])
 
 
-def family(name: str) -> Callable[[F], F]:
-    """Register a constructor of formats under the name that format strings call it by."""
+def family(name: str, example: str) -> Callable[[F], F]:
+    """Register a constructor of formats under the name that format strings call it by.
+
+    example: a format string of the family.
+    """
 
     def register(constructor: F) -> F:
-        FAMILIES[name] = constructor
+        FAMILIES[name], EXAMPLES[name] = constructor, example
         return constructor
 
     return register

@@ -62,7 +62,7 @@ THRESHOLDS = {
 }
 
 
-@family("table")
+@family("table", 'table("nf4")')
 @dataclass(frozen=True, repr=False)
 class Table(Scalar):
     """`table("nf4")`: the listed values in ascending order; a value's code is its index."""

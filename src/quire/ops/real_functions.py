@@ -75,7 +75,6 @@ FUNCTIONS: dict[str, RealFunction] = {
     "log_sigmoid": lambda x: -_log_of_sum(-x),
     "hardsigmoid": _hardsigmoid,
     "hardswish": lambda x: x * max(0, min(6, x + 3)) / 6,
-    "softsign": lambda x: x / (1 + abs(x)),
     "tanh": lambda x: mp.tanh(_near(x, 400)),
     "erf": lambda x: mp.erf(_near(x, 28)),
     "elu": _elu,

@@ -18,15 +18,14 @@ from quire.ops.exact_value import (
     nearest_float32,
     relu,
 )
-from quire.ops.real_functions import FUNCTIONS, tabulate
+from quire.ops.real_functions import FUNCTIONS, RealFunction, tabulate
 
 aten = torch.ops.aten
 
-_FUNCTIONS: dict[str, tuple[Target, ...]] = {
-    "relu": (aten.relu.default,),
-    "relu6": (aten.relu6.default,),
-    "hardtanh": (aten.hardtanh.default,),
-    "clamp": (aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default),
+INPUT = Operand("input", 0, "unary")
+OUTPUT = Operand("output", None, "unary")
+
+_SMOOTH: dict[str, tuple[Target, ...]] = {
     "gelu": (aten.gelu.default,),
     "silu": (aten.silu.default,),
     "mish": (aten.mish.default,),
@@ -36,10 +35,13 @@ _FUNCTIONS: dict[str, tuple[Target, ...]] = {
     "hardswish": (aten.hardswish.default,),
     "tanh": (aten.tanh.default,),
     "elu": (aten.elu.default,),
+    "celu": (aten.celu.default,),
     "selu": (aten.selu.default,),
     "softplus": (aten.softplus.default,),
     "exp": (aten.exp.default,),
+    "expm1": (aten.expm1.default,),
     "log": (aten.log.default,),
+    "log1p": (aten.log1p.default,),
     "sqrt": (aten.sqrt.default,),
     "rsqrt": (aten.rsqrt.default,),
     "reciprocal": (aten.reciprocal.default,),
@@ -77,27 +79,32 @@ def _hardtanh(target: Target, x: Exact, low: float = -1, high: float = 1) -> Exa
     return clamp(x, low, high)
 
 
-_PIECEWISE_LINEAR: dict[str, Callable[..., Exact]] = {
-    "relu": lambda target, x: relu(x),
-    "relu6": lambda target, x: clamp(x, 0, 6),
-    "hardtanh": _hardtanh,
-    "clamp": _clamp,
+def unary(name: str, function: RealFunction, *targets: Target) -> Op:
+    """Register a function of one number, whose exact meaning is a table over narrow inputs.
+
+    function: in mpmath, of an mpf and of the further arguments of the targets, with their defaults.
+    """
+    FUNCTIONS[name] = function
+    return register(Op(name, targets, (INPUT, OUTPUT), exact=partial(_table, name)))
+
+
+_PIECEWISE_LINEAR: dict[str, tuple[Callable[..., Exact], tuple[Target, ...]]] = {
+    "relu": (lambda target, x: relu(x), (aten.relu.default,)),
+    "relu6": (lambda target, x: clamp(x, 0, 6), (aten.relu6.default,)),
+    "hardtanh": (_hardtanh, (aten.hardtanh.default,)),
+    "clamp": (_clamp, (aten.clamp.default, aten.clamp_min.default, aten.clamp_max.default)),
 }
-_MEANINGS = {**{name: partial(_table, name) for name in FUNCTIONS}, **_PIECEWISE_LINEAR}
 
-INPUT = Operand("input", 0, "unary")
-OUTPUT = Operand("output", None, "unary")
-
-UNARY = {
-    name: register(Op(name=name, targets=targets, operands=(INPUT, OUTPUT), exact=_MEANINGS[name]))
-    for name, targets in _FUNCTIONS.items()
+UNARY = {name: unary(name, FUNCTIONS[name], *targets) for name, targets in _SMOOTH.items()} | {
+    name: register(Op(name, targets, (INPUT, OUTPUT), exact=meaning))
+    for name, (meaning, targets) in _PIECEWISE_LINEAR.items()
 }
 LEAKY_RELU = register(
     Op(
         name="leaky_relu",
         targets=(aten.leaky_relu.default,),
         operands=(INPUT, Operand("slope", 1, "constant"), OUTPUT),
-        exact=_MEANINGS["leaky_relu"],
+        exact=partial(_table, "leaky_relu"),
     )
 )
 PRELU = register(

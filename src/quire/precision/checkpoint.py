@@ -41,7 +41,8 @@ def save(q: GraphModule, path: str | os.PathLike[str]) -> None:
     """
     if "quire_loaded" in q.meta:
         raise CheckpointError(
-            f"this graph was loaded from {q.meta['quire_loaded']}: copy that file"
+            f"save: this graph was loaded from {q.meta['quire_loaded']} and holds decoded values: "
+            "copy that file, or save a graph that quantize() made"
         )
     if "quire_plan" not in q.meta:
         raise CheckpointError("save: this graph has no plan; give one that quantize() made")
