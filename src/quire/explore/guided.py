@@ -5,8 +5,8 @@ energy of the error that format c makes on the site's data, relative to the ener
 and s_g >= 0 is what that costs the network. The n are computed before the first trial; the s are
 fitted, in the logarithm, to all trials so far. A proposal takes a random size, and the plan that is
 best at that size for one draw of s (a Bayesian bootstrap: trials weighted at random, Rubin 1981);
-the choice is exact but for the granularity of a Lagrange multiplier (Everett 1963). Half of the
-proposals choose anew at a few sites only, and keep the best trial of that size at the others (large
+the choice is exact but for the granularity of a Lagrange multiplier (Everett 1963). Most proposals
+choose anew at a few sites only, and keep the best trial of that size at the others (large
 neighbourhood search, Shaw 1998). On average one site is then changed by chance, for what the model
 does not see.
 """
@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
@@ -25,9 +24,9 @@ from quire.explore.sampling import STEPS, Proposal
 from quire.explore.space import Genome
 
 FLOOR = 0.02  # of the median excess: differences below it are taken for noise of the metric
-LOCAL = 0.5  # share of the proposals that change the best trial of a size
-FREE = 8  # the most sites at which they choose anew
-STEEPEST = 60.0  # |log s| that floating point bears; a fit to few trials can leave it
+LOCAL = 0.8  # share of the proposals that change the best trial of a size
+FREE = 6  # the most sites at which they choose anew
+FIT_STEPS = 12  # each changes log s by at most 1; the fit needs no more digits than a draw
 SPREAD = 2.0  # prior variance of log s between sites
 RESIDUAL = 0.1  # variance of the log of a loss around the model
 
@@ -52,7 +51,7 @@ class GuidedProposer:
         self._generator = np.random.default_rng(seed)
         self._objective = list(goal.directions).index(measured[0])
         self._sign = -1.0 if goal.directions[measured[0]] == "max" else 1.0
-        self._noise = [np.asarray(row, np.float64) for row in noise]
+        self._noise = _matrix(noise, np.inf)
         self._size = _Size(terrain)
         self._baseline = 0.0
         self._tried: list[tuple[float, float, Genome]] = []  # loss, size, plan
@@ -69,7 +68,7 @@ class GuidedProposer:
             return
         genome = self._terrain.space.genome(trial.params)
         self._tried.append((loss, self._size.of(genome), genome))
-        self._rows.append(np.array([n[i] for n, i in zip(self._noise, genome, strict=True)]))
+        self._rows.append(self._noise[np.arange(len(genome)), genome])
 
     def propose(self) -> Proposal | None:
         """The best plan of a random size, slightly changed."""
@@ -87,17 +86,16 @@ class GuidedProposer:
 
     def _guess(self, size: float) -> Genome:
         """What the model finds best within `size`, at all sites or at a few of the best trial."""
-        losses = [np.exp(s) * n for s, n in zip(self._sensitivity, self._noise, strict=True)]
+        losses = np.exp(self._sensitivity)[:, None] * self._noise
         known = [trial for trial in self._tried if trial[1] <= size]
         if known and self._random.random() < LOCAL:
             _, _, best = min(known)
             free = self._random.randint(1, min(FREE, len(best)))
-            for g in self._random.sample(range(len(best)), len(best) - free):
-                others = np.arange(len(losses[g])) != best[g]
-                losses[g] = np.where(others, np.inf, losses[g])
+            kept = self._random.sample(range(len(best)), len(best) - free)
+            losses[kept] = np.where(np.eye(losses.shape[1])[list(best)], losses, np.inf)[kept]
         return self._best_of_size(losses, size)
 
-    def _best_of_size(self, losses: Sequence[Array], size: float) -> Genome:
+    def _best_of_size(self, losses: Array, size: float) -> Genome:
         """The least modelled loss within `size`, by bisection of the price of size."""
         low, high = -15.0, 15.0  # log10 of the price
         for _ in range(40):
@@ -106,38 +104,37 @@ class GuidedProposer:
             low, high = (low, price) if fits else (price, high)
         return self._cheapest(losses, 10**high)
 
-    def _cheapest(self, losses: Sequence[Array], price: float) -> Genome:
-        pairs = zip(losses, self._size.shares, strict=True)
-        return tuple(int(np.argmin(loss + price * share)) for loss, share in pairs)
+    def _cheapest(self, losses: Array, price: float) -> Genome:
+        return tuple((losses + price * self._size.shares).argmin(1).tolist())
 
     def _draw(self) -> Array:
         """log s of every group, the most likely for randomly weighted trials."""
-        excess = torch.tensor([t[0] for t in self._tried], dtype=torch.float64) - self._baseline
-        floor = max(FLOOR * float(excess.abs().median()), 1e-12)
-        target = excess.clamp_min(floor).log()
-        noise = torch.from_numpy(np.array(self._rows))
-        weights = torch.from_numpy(self._generator.exponential(size=len(self._tried)))
-        centre = (target - noise.sum(1).clamp_min(1e-12).log()).mean()
-        log_s = (centre + torch.zeros(noise.shape[1], dtype=torch.float64)).requires_grad_()
-        optimizer = torch.optim.LBFGS([log_s], max_iter=25, line_search_fn="strong_wolfe")
+        excess = np.array([loss for loss, _, _ in self._tried]) - self._baseline
+        floor = max(FLOOR * float(np.median(np.abs(excess))), 1e-12)
+        weights = self._generator.exponential(size=len(excess))
+        return _fit(np.array(self._rows), np.maximum(excess, floor), floor, weights)
 
-        def loss() -> torch.Tensor:
-            optimizer.zero_grad()
-            modelled = (noise @ log_s.exp() + floor).log()
-            misfit = (weights * (modelled - target).square()).sum() / RESIDUAL
-            total = misfit + (log_s - centre).square().sum() / SPREAD
-            total.backward()
-            return total
 
-        with torch.enable_grad():
-            optimizer.step(loss)
-        return log_s.detach().nan_to_num().clamp(-STEEPEST, STEEPEST).numpy()
+def _fit(noise: Array, excess: Array, floor: float, weights: Array) -> Array:
+    """The log s that explain the excess of trials (rows) best, by Gauss-Newton steps."""
+    target = np.log(excess)
+    centre = float((target - np.log(np.maximum(noise.sum(1), 1e-12))).mean())
+    log_s = np.full(noise.shape[1], centre)
+    for _ in range(FIT_STEPS):
+        parts = noise * np.exp(log_s)
+        modelled = parts.sum(1) + floor
+        slope = parts / modelled[:, None]
+        misfit = np.log(modelled) - target
+        gradient = slope.T @ (weights * misfit) / RESIDUAL + (log_s - centre) / SPREAD
+        curvature = (slope.T * weights) @ slope / RESIDUAL + np.eye(len(log_s)) / SPREAD
+        log_s -= np.clip(np.linalg.solve(curvature, gradient), -1, 1)
+    return log_s
 
 
 class _Size:
     """The first cost that an objective or a limit names, as a sum over the groups.
 
-    shares: for each group, what each candidate adds to the cost of the cheapest plan.
+    shares: what each candidate (column) of each group adds to the cost of the cheapest plan.
     """
 
     def __init__(self, terrain: Terrain) -> None:
@@ -145,24 +142,32 @@ class _Size:
         named = [m for m in (*goal.directions, *goal.limits) if m in terrain.cost_names]
         self._metric = named[0] if named else terrain.cost_names[0]
         self._least = terrain.costs(space.cheapest)[self._metric]
-        self.shares = [self._group_shares(terrain, g) for g in range(len(space.groups))]
-        most = self._least + sum(float(share.max()) for share in self.shares)
+        rows = [self._group_shares(terrain, g) for g in range(len(space.groups))]
+        self.shares = _matrix(rows, 0.0)
+        most = self._least + float(self.shares.max(1).sum())
         self._bound = min(most, goal.limits.get(self._metric, most))
         self._wanted = goal.directions.get(self._metric) == "min"
 
-    def _group_shares(self, terrain: Terrain, g: int) -> Array:
+    def _group_shares(self, terrain: Terrain, g: int) -> list[float]:
         genome = list(terrain.space.cheapest)
         costs: list[float] = []
         for i in range(len(terrain.space.groups[g].candidates)):
             genome[g] = i
             costs.append(terrain.costs(tuple(genome))[self._metric])
-        return np.array(costs) - self._least
+        return [cost - self._least for cost in costs]
 
     def of(self, genome: Genome) -> float:
         """The cost of a plan."""
-        pairs = zip(self.shares, genome, strict=True)
-        return self._least + sum(float(share[i]) for share, i in pairs)
+        return self._least + float(self.shares[np.arange(len(genome)), genome].sum())
 
     def draw(self, random: Random) -> float:
         """A size to aim at: any within the limit if small is good, else the limit."""
         return random.uniform(self._least, self._bound) if self._wanted else self._bound
+
+
+def _matrix(rows: Sequence[Sequence[float]], fill: float) -> Array:
+    """Rows of different lengths as one array."""
+    matrix = np.full((len(rows), max(map(len, rows))), fill)
+    for row, values in zip(matrix, rows, strict=True):
+        row[: len(values)] = values
+    return matrix
