@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from quire.errors import StudyError
 from quire.explore.patterns import Fit, Pattern
 from quire.graph import Site
-from quire.precision.legal import is_legal
+from quire.precision.legal import suits
 
 Genome: TypeAlias = tuple[int, ...]
 """A plan as indices: for each group in order, which of its candidates."""
@@ -211,7 +211,7 @@ def _candidates(
     family: Params = {site.name: pattern.text} if len(patterns) > 1 else {}
     for settings in pattern.settings():
         fmt = pattern.format(settings, fit)
-        if not is_legal(site, fmt):
+        if not suits(site, fmt):
             continue
         params = {_param(site.name, pattern, hole): value for hole, value in settings.items()}
         bits = fmt.bits_per_value(_axis_length(site))
