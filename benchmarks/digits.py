@@ -26,7 +26,7 @@ from digits import load_splits, score, task
 
 import quire
 
-SEEDS, EPOCHS, TRIALS = (0, 1, 2), 80, 700
+SEEDS, EPOCHS, TRIALS = (0, 1, 2), 80, 1400
 
 Rows = dict[str, dict[str, float]]
 
@@ -74,7 +74,7 @@ def run(seed: int, folder: Path) -> tuple[Rows, dict[str, float]]:
     def accuracy(model: nn.Module) -> dict[str, float]:
         return {"accuracy": score(model, test)["accuracy"]}
 
-    rows = {row.label: dict(row.metrics) for row in compare(study, graph, accuracy)}
+    rows = {row["label"]: row["metrics"] for row in compare(study, graph, accuracy)}
     seconds = {"train": trained - started, "search": searched - trained, **study.timing}
     return rows, {part: round(spent, 1) for part, spent in seconds.items()}
 

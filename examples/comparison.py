@@ -1,6 +1,7 @@
 """What a study found, next to fp32 and the uniform plans, on validation and test data."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from rich.table import Column, Table
@@ -9,8 +10,8 @@ from torch.fx import GraphModule
 
 import quire
 from quire.explore import Study
-from quire.report import Figure
 
+Figure = dict[str, Any]  # {"label": ..., "metrics": {name: number}}, as a study's page takes them
 BOUNDS = (4.0, 3.5)  # average bits
 
 
@@ -35,14 +36,15 @@ def compare(
         with torch.no_grad():
             tested = test(quire.quantize(graph, trial.plan).eval())
         metrics |= {f"test {name}": value for name, value in tested.items()}
-        figures.append(Figure(label.removeprefix("uniform "), "", metrics))
+        figures.append({"label": label.removeprefix("uniform "), "metrics": metrics})
     return figures
 
 
 def as_table(figures: Sequence[Figure]) -> Table:
     """The figures in columns."""
-    columns = (Column(name.replace("_", " "), justify="right") for name in figures[0].metrics)
+    columns = (Column(name.replace("_", " "), justify="right") for name in figures[0]["metrics"])
     table = Table(Column(no_wrap=True), *columns, box=None)
     for figure in figures:
-        table.add_row(figure.label, *(f"{value:.4g}" for value in figure.metrics.values()))
+        numbers = (f"{value:.4g}" for value in figure["metrics"].values())
+        table.add_row(figure["label"], *numbers)
     return table

@@ -1,6 +1,5 @@
 """`make demo`: the digits ViT trained, searched, and written as a page, a plan and a checkpoint."""
 
-from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 
@@ -13,10 +12,13 @@ from rich import print
 from torch import nn
 
 import quire
-from quire.report import StudyResults, page, sample
+from quire.explore import sample_tensors
+from quire.report import StudyResults, page
 
 
-def main(seed: int = 0, epochs: int = 80, trials: int = 700, out: Path = Path("runs/demo")) -> None:
+def main(
+    seed: int = 0, epochs: int = 80, trials: int = 1400, out: Path = Path("runs/demo")
+) -> None:
     """Train, search, pack, compare, and draw the page."""
     torch.set_num_threads(1)  # the tensors are too small to share
     rmtree(out, ignore_errors=True)
@@ -42,11 +44,9 @@ def main(seed: int = 0, epochs: int = 80, trials: int = 700, out: Path = Path("r
         return {"accuracy": score(model, load_splits(seed)[2])["accuracy"]}
 
     figures = compare(study, graph, test)  # the test split is used here and nowhere else
-    sites = [s for s in quire.sites(graph).values() if s.is_operand and s.role == "weight"]
-    weights = [(s.name, found.model.get_parameter(s.name), s.axis) for s in sites]
-    samples = tuple(sample(name, chosen.formats[name], w, axis) for name, w, axis in weights)
-    results = StudyResults.from_json(study.results() | {"chosen": chosen.number})
-    page(replace(results, figures=tuple(figures), tensors=samples), out / "page.html")
+    largest = sorted(study.sites, key=lambda site: -site["elements"])
+    tensors = sample_tensors(found, chosen.plan, [site["name"] for site in largest])
+    page(StudyResults.from_json(study.results(chosen, figures, tensors)), out / "page.html")
     print(as_table(figures))
     for file in sorted(out.iterdir()):
         print(f"{file}: {file.stat().st_size:,} bytes")

@@ -73,7 +73,7 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     data = json.loads(page.split('type="application/json" id="results">')[1].split("</script>")[0])
     assert {trial["label"] for trial in data["trials"]} >= {f"uniform {name}" for name in UNIFORM}
     assert [row["label"] for row in data["figures"]] == list(rows)
-    assert len(data["tensors"]) == 14  # the weights
+    assert len(data["tensors"]) == 36  # the sites
 
 
 def test_the_character_model(tmp_path: Path):
