@@ -155,6 +155,8 @@ class Format(ABC):
 
         A scale of the whole tensor is counted as if the tensor were this one axis.
         """
+        if n < 1:
+            raise FormatError(f"{self}: an axis of {n} values has no bits a value; n is at least 1")
         return self.storage_bits((n,), 0) / n
 
     def __str__(self) -> str:

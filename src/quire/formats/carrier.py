@@ -79,6 +79,8 @@ def carrier_of(x: Tensor) -> Carrier:
 
 def check_input_dtype(x: Tensor) -> None:
     """Raise unless `x` is a real floating-point tensor of a known type."""
+    if not isinstance(x, Tensor):
+        raise FormatError(f"cannot quantize a {type(x).__name__}: give a torch.Tensor")
     if x.dtype not in INPUT_RANGES:
         legal = ", ".join(str(d).removeprefix("torch.") for d in INPUT_RANGES)
         raise FormatError(

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quire.formats.base import Scalar
+from quire.formats.bias import Biased, ieee_bias
 from quire.formats.carrier import FLOAT64, FloatGrid
-from quire.formats.minifloat import default_bias
 from quire.formats.registry import check_range, family
 
 
 @family("dmf", "dmf(e=4,m=3)")
 @dataclass(frozen=True, repr=False)
-class DenormedMinifloat(Scalar):
+class DenormedMinifloat(Biased):
     """`dmf(e,m)`: M/2^m * 2^(E-bias) at every E. `codes_of` gives the smallest E."""
 
     has_signed_zero = True
@@ -31,19 +30,14 @@ class DenormedMinifloat(Scalar):
     def __post_init__(self) -> None:
         check_range("dmf", "e", self.e, 1, 8)
         check_range("dmf", "m", self.m, 1, 24)
-        if self.bias is None:
-            object.__setattr__(self, "bias", default_bias(self.e))
-        check_range("dmf", "bias", self.bias, -256, 512)
+        self.fill_bias("dmf")
 
     def long_form(self) -> str:
-        bias = "" if self.bias == default_bias(self.e) else f",bias={self.bias}"
-        return f"dmf(e={self.e},m={self.m}{bias})"
+        return f"dmf(e={self.e},m={self.m}{self.bias_text})"
 
     @property
-    def exponent_bias(self) -> int:
-        """The bias as an integer (the field is None only before construction ends)."""
-        assert self.bias is not None
-        return self.bias
+    def default_bias(self) -> int:
+        return ieee_bias(self.e)
 
     @property
     def bits(self) -> int:

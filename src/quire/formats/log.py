@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from quire.formats.base import Scalar
+from quire.formats.bias import Biased
 from quire.formats.carrier import FLOAT64, carrier_of
 from quire.formats.registry import check_range, family
 
@@ -20,7 +20,7 @@ def _above_sqrt2(mantissa: int) -> int:
 
 @family("log", "log(8)")
 @dataclass(frozen=True, repr=False)
-class Log(Scalar):
+class Log(Biased):
     """`log(w)`: +-2^(E-bias) with E in 1..2^(w-1)-1; E = 0 is zero."""
 
     has_signed_zero = True
@@ -30,19 +30,14 @@ class Log(Scalar):
 
     def __post_init__(self) -> None:
         check_range("log", "w", self.w, 2, 10)
-        if self.bias is None:
-            object.__setattr__(self, "bias", 2 ** (self.w - 2) - 1)
-        check_range("log", "bias", self.bias, -256, 512)
+        self.fill_bias("log")
 
     def long_form(self) -> str:
-        bias = "" if self.bias == 2 ** (self.w - 2) - 1 else f",bias={self.bias}"
-        return f"log({self.w}{bias})"
+        return f"log({self.w}{self.bias_text})"
 
     @property
-    def exponent_bias(self) -> int:
-        """The bias as an integer (the field is None only before construction ends)."""
-        assert self.bias is not None
-        return self.bias
+    def default_bias(self) -> int:
+        return 2 ** (self.w - 2) - 1
 
     @property
     def bits(self) -> int:

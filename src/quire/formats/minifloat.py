@@ -12,14 +12,9 @@ import torch
 from torch import Tensor
 
 from quire.errors import FormatError
-from quire.formats.base import Scalar
+from quire.formats.bias import Biased, ieee_bias
 from quire.formats.carrier import FLOAT64, FloatGrid
 from quire.formats.registry import check_range, family
-
-
-def default_bias(e: int) -> int:
-    """The IEEE exponent bias of `e` exponent bits."""
-    return 2 ** (e - 1) - 1
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ SPECIALS = {
 
 @family("minifloat", "minifloat(e=4,m=3)")
 @dataclass(frozen=True, repr=False)
-class Minifloat(Scalar):
+class Minifloat(Biased):
     """`minifloat(e,m)`: field E = 0 means M/2^m * 2^(1-bias), else (1 + M/2^m) * 2^(E-bias).
 
     special: "none" (every code finite), "ieee" (top exponent Inf and NaN), "nan" (all ones NaN).
@@ -56,9 +51,7 @@ class Minifloat(Scalar):
     def __post_init__(self) -> None:
         check_range("minifloat", "e", self.e, 1, 8)
         check_range("minifloat", "m", self.m, 0, 23)
-        if self.bias is None:
-            object.__setattr__(self, "bias", default_bias(self.e))
-        check_range("minifloat", "bias", self.bias, -256, 512)
+        self.fill_bias("minifloat")
         if self.special not in SPECIALS:
             legal = ", ".join(SPECIALS)
             raise FormatError(f"minifloat: special={self.special!r} is not one of {legal}")
@@ -69,15 +62,12 @@ class Minifloat(Scalar):
             )
 
     def long_form(self) -> str:
-        bias = "" if self.bias == default_bias(self.e) else f",bias={self.bias}"
         special = "" if self.special == "none" else f",special={self.special}"
-        return f"minifloat(e={self.e},m={self.m}{bias}{special})"
+        return f"minifloat(e={self.e},m={self.m}{self.bias_text}{special})"
 
     @property
-    def exponent_bias(self) -> int:
-        """The bias as an integer (the field is None only before construction ends)."""
-        assert self.bias is not None
-        return self.bias
+    def default_bias(self) -> int:
+        return ieee_bias(self.e)
 
     @property
     def has_infinity(self) -> bool:  # type: ignore[override]

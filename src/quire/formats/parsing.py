@@ -16,7 +16,6 @@ from quire.formats.presets import PRESETS
 from quire.formats.registry import EXAMPLES, FAMILIES
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str) -> Format:
     """The format that a string names: a preset, or a family with its parameters.
 
@@ -24,6 +23,11 @@ def parse(text: str) -> Format:
     """
     if not isinstance(text, str):
         raise FormatError(f"a format string is a str, not {type(text).__name__}: {text!r}")
+    return _parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Format:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor
 
 from quire.errors import FormatError
-from quire.formats.base import Scalar, floor_log2
+from quire.formats.bias import Biased, ieee_bias
 from quire.formats.carrier import FLOAT64, carrier_of
-from quire.formats.minifloat import default_bias
 from quire.formats.registry import check_range, family
 
 
 @family("pow2", "pow2(4,bias=3)")
 @dataclass(frozen=True, repr=False)
-class Pow2(Scalar):
+class Pow2(Biased):
     """`pow2(e)`: code c means 2^(c-bias). Every code is finite; only `pow2(8)` keeps 255 for NaN.
 
     As a block scale it holds an exponent. On its own it rounds down, as the scale rule does
@@ -28,9 +27,7 @@ class Pow2(Scalar):
 
     def __post_init__(self) -> None:
         check_range("pow2", "e", self.e, 1, 10)
-        if self.bias is None:
-            object.__setattr__(self, "bias", default_bias(self.e))
-        check_range("pow2", "bias", self.bias, -512, 1023)
+        self.fill_bias("pow2", -512, 1023)
         if not -768 <= self.smallest_exponent <= self.emax <= 768:
             raise FormatError(
                 f"{self.long_form()}: exponents {self.smallest_exponent} to {self.emax} leave"
@@ -38,14 +35,11 @@ class Pow2(Scalar):
             )
 
     def long_form(self) -> str:
-        bias = "" if self.bias == default_bias(self.e) else f",bias={self.bias}"
-        return f"pow2({self.e}{bias})"
+        return f"pow2({self.e}{self.bias_text})"
 
     @property
-    def exponent_bias(self) -> int:
-        """The bias as an integer (the field is None only before construction ends)."""
-        assert self.bias is not None
-        return self.bias
+    def default_bias(self) -> int:
+        return ieee_bias(self.e)
 
     @property
     def bits(self) -> int:
@@ -93,8 +87,3 @@ class Pow2(Scalar):
     def values_of(self, codes: Tensor) -> Tensor:
         power = FLOAT64.power_of_two(codes - self.exponent_bias)
         return torch.where(codes == self.nan_code, torch.nan, power) if self.nan_code else power
-
-
-def exponent_of(scale: float) -> int | None:
-    """The exponent of a power of two, or None for another number."""
-    return floor_log2(scale) if scale > 0 and scale == 2.0 ** floor_log2(scale) else None

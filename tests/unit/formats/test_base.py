@@ -84,3 +84,24 @@ def test_descriptions_are_aligned_text():
 def test_values_of_wide_formats_are_not_listed():
     with pytest.raises(FormatError, match=r"fp32 has 2\^32 codes: values\(\) lists at most 2\^16"):
         parse("fp32").values()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: parse(["mxint8"]), "a format string is a str, not list: ['mxint8']"),
+        (
+            lambda: parse("mxint8").quantize([1.0]),
+            "cannot quantize a list: give a torch.Tensor",
+        ),
+        (
+            lambda: parse("mxint8").bits_per_value(0),
+            "mxint8: an axis of 0 values has no bits a value; n is at least 1",
+        ),
+    ],
+    ids=["parse", "quantize", "bits_per_value"],
+)
+def test_arguments_of_the_wrong_kind(call, message):
+    with pytest.raises(FormatError) as caught:
+        call()
+    assert str(caught.value) == message
