@@ -56,7 +56,7 @@ def main() -> None:
 def run(seed: int, folder: Path) -> tuple[Rows, dict[str, float]]:
     """{label: metrics} of one seed, and the seconds of its parts."""
     started = time.perf_counter()
-    found = task(seed, EPOCHS, folder / f"{seed}.pt")
+    found = task(seed, EPOCHS, folder / f"{seed}.safetensors")
     trained = time.perf_counter()
     graph = quire.capture(found.model, found.example_inputs)
     study = quire.search(

@@ -22,7 +22,7 @@ def main(
     """Train, search, pack, compare, and draw the page."""
     torch.set_num_threads(1)  # the tensors are too small to share
     rmtree(out, ignore_errors=True)
-    found = task(seed, epochs, out / "fp32.pt")
+    found = task(seed, epochs, out / "fp32.safetensors")
     graph = quire.capture(found.model, found.example_inputs)
     study = quire.search(
         found,

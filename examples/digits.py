@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +16,7 @@ from transformer import Layer
 
 from quire import Task
 
-WEIGHTS = Path(__file__).parents[1] / "runs" / "digits.pt"
+WEIGHTS = Path(__file__).parents[1] / "runs" / "digits.safetensors"
 Split = tuple[Tensor, Tensor]  # images as 16 patches of 4 pixels, (n, 16, 4); labels (n,)
 
 
@@ -70,7 +71,7 @@ def task(seed: int = 0, epochs: int = 80, weights: Path = WEIGHTS) -> Task:
     if not weights.exists():
         train(model, epochs, data)
         weights.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), weights)
-    model.load_state_dict(torch.load(weights))
+        save_file(model.state_dict(), weights)
+    model.load_state_dict(load_file(weights))
     x, retrain = data[0], partial(train, data=data)
     return Task(model.eval(), (x[:2],), partial(score, data=validation), (x[:256],), retrain)

@@ -59,7 +59,7 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     out = tmp_path / "out"
     monkeypatch.syspath_prepend(EXAMPLES)
-    found = importlib.import_module("digits").task(weights=out / "fp32.pt")
+    found = importlib.import_module("digits").task(weights=out / "fp32.safetensors")
     graph = quire.capture(found.model, found.example_inputs)
     plan = Plan.load(out / "plan.json", graph)
     cost = quire.cost(graph, plan)
