@@ -108,7 +108,11 @@ def test_what_the_file_holds(saved: Path) -> None:
     with safe_open(saved, "pt") as file:
         names, record = set(file.keys()), json.loads(file.metadata()["quire"])
     coded = {name.rsplit(".", 1)[0] for name in names if name.endswith(".codes")}
-    assert coded == {"conv.weight", "head.weight", "fc.weight"}  # head.weight is embed.weight
+    assert coded == {
+        "conv.weight#computed",
+        "head.weight",
+        "fc.weight",
+    }  # head.weight is embed.weight
     assert names - {f"{n}.{part}" for n in coded for part in ("codes", "scales")} == {
         "fc.bias",
         "shift",
@@ -158,7 +162,9 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("name", ["fc.weight.codes", "conv.weight.scales", "norm.running_mean"])
+@pytest.mark.parametrize(
+    "name", ["fc.weight.codes", "conv.weight#computed.scales", "norm.running_mean"]
+)
 def test_a_flipped_bit_is_found(saved: Path, name: str) -> None:
     flip(saved, tensor_range(saved, name)[1] - 1)
     with pytest.raises(CheckpointError, match=rf"m.safetensors: {name} is damaged"):

@@ -47,6 +47,7 @@ def save(q: GraphModule, path: str | os.PathLike[str]) -> None:
     if "quire_plan" not in q.meta:
         raise CheckpointError("save: this graph has no plan; give one that quantize() made")
     held = _contents(q)
+    _specs(q, held)
     tensors: dict[str, Tensor] = {}
     for use, *_ in held.coded.values():
         entry, axis = _coding(use)
@@ -102,10 +103,15 @@ def _coding(use: Use) -> tuple[Entry, Axis]:
 
 
 def _specs(q: GraphModule, held: Contents) -> dict[str, TensorSpec]:
-    """The tensors that the file of a graph has."""
+    """The tensors that the file of a graph has; raises where two of them have one name."""
     coded = [code_tensors(use, *_coding(use)) for use, *_ in held.coded.values()]
     plain = {name: TensorSpec.of(attribute(q, name)) for name in held.plain}
-    return {name: spec for specs in (*coded, plain) for name, spec in specs.items()}
+    found: dict[str, TensorSpec] = {}
+    for name, spec in [pair for specs in (*coded, plain) for pair in specs.items()]:
+        if name in found:
+            raise CheckpointError(f"save: two tensors have the name {name}: rename a parameter")
+        found[name] = spec
+    return found
 
 
 def _check_specs(
@@ -144,7 +150,7 @@ def _hold(q: GraphModule, use: Use, value: Tensor) -> str:
         name = str(use.source.target)
         _put(q, name, value, trains=False)
         return name
-    name = f"{use.name.replace('.', '_')}_decoded"
+    name = f"{use.user.name}_decoded"
     device = attribute(q, min(use.parameters)).device
     q.register_buffer(name, value.to(device), persistent=False)
     return name

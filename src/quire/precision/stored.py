@@ -35,8 +35,10 @@ class Use:
 
     @property
     def name(self) -> str:
-        """The name of its codes in a file: the parameter's, or that of the group if computed."""
-        return str(self.source.target) if self.source.op == "get_attr" else str(self.group)
+        """The name of its codes in a file: the parameter's, or the group's and a mark if computed,
+        since a folded weight and the raw one may both be held."""
+        held = self.source.op == "get_attr"
+        return str(self.source.target) if held else f"{self.group}#computed"
 
     @property
     def shape(self) -> Shape:
