@@ -30,7 +30,8 @@ class Site:
     shape: for one example (a weight: all of it; a scalar constant: ()).
     elements: how many values that is.
     macs: multiply-accumulates for one example that the tensor feeds; 0 unless `is_operand`.
-    axis: the axis along which blocks run; several are flattened into one, in that order. The input
+    axis: the axis along which blocks run, one for a tie group (that of its first product);
+        several are flattened into one, in that order. The input
         of a convolution has the axes (1, 2, ...) of its patches, of shape (patches, in/groups,
         *kernel): a block format needs `quire.graph.open_convolution` first.
     tie: name of the first site of the tie group, which shares one format; `name` when alone.
@@ -116,13 +117,17 @@ def _expression(graph: GraphModule, value: object) -> Hashable:
 
 
 def _tied(found: dict[str, tuple[Site, Hashable]]) -> dict[str, Site]:
-    """Name each tie group by its first site; one that holds an operand is made of operands."""
+    """Name each tie group by its first site; one that holds an operand is made of operands, whose
+    first gives all of them its axis."""
     groups: dict[Hashable, list[Site]] = {}
     for site, source in found.values():
         groups.setdefault(site.name if source is None else source, []).append(site)
-    tied = {
-        site.name: replace(site, tie=group[0].name, is_operand=any(s.is_operand for s in group))
-        for group in groups.values()
-        for site in group
-    }
+    tied = {site.name: site for group in groups.values() for site in _as_one(group)}
     return {name: tied[name] for name in found}
+
+
+def _as_one(group: list[Site]) -> list[Site]:
+    """The sites of a tie group, which share name, axis and whether they are operands."""
+    operand = next((site for site in group if site.is_operand), None)
+    axis, is_operand = (operand or group[0]).axis, operand is not None
+    return [replace(s, tie=group[0].name, axis=axis, is_operand=is_operand) for s in group]
