@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
-from quire.errors import PlanError
+from quire.errors import FormatError, PlanError
 from quire.formats import Block, Fixed, Format, Pow2, parse
 from quire.graph.sites import Site, sites
 from quire.ops.mask import MASKED
@@ -78,7 +78,7 @@ def static_scale(format: Format, values: Tensor) -> float | tuple[float, float]:
     """The static scale of a block format for values that share one block."""
     if not isinstance(format, Block):
         raise PlanError(f"{format} has no scale to calibrate")
-    encoded = replace(format, size="tensor").encode(values.float())
+    encoded = replace(format, size="tensor").encode(_without_nan(values).float())
     assert encoded.scales is not None
     scale = float(format.scale.values_of(encoded.scales.long()))
     if encoded.zero_points is not None:
@@ -95,7 +95,8 @@ def fit_fixed(
     """A plan of fixed(w, f), with the f at each site that has the least squared error on its data.
 
     width: w, for all sites or by site. names: the sites (default: the operands of products). Sites
-    of a tie group share one f.
+    of a tie group share one f. Raises `PlanError` that names a site whose values hold NaN, or whose
+    dtype no such format fits.
     """
     known = sites(graph)
     operands = [site.name for site in known.values() if site.is_operand]
@@ -107,10 +108,16 @@ def fit_fixed(
     for name in chosen:
         key = (known[name].tie, widths[name])
         if key not in fitted:
-            fraction = fit_integer(f"fixed({widths[name]},{{}})", [samples[name]])
-            fitted[key] = Fixed(widths[name], fraction)
+            fitted[key] = Fixed(widths[name], _fraction(name, widths[name], samples[name]))
         plan[name] = fitted[key]
     return Plan(plan)
+
+
+def _fraction(name: str, width: int, sample: Tensor) -> int:
+    try:
+        return fit_integer(f"fixed({width},{{}})", [sample])
+    except PlanError as error:
+        raise PlanError(f"{name}: {error}") from None
 
 
 def fit_integer(template: str, tensors: Sequence[Tensor]) -> int:
@@ -118,21 +125,51 @@ def fit_integer(template: str, tensors: Sequence[Tensor]) -> int:
 
     template: a scalar format whose range halves as the integer grows by one, such as "fixed(8,{})".
     The search starts where the largest magnitude is just covered, and steps while the error falls.
+    Errors are taken in float32 at least; infinities do not count, and an integer whose format does
+    not fit the tensors' dtype is left out. Raises `PlanError` for NaN, and where none is left.
     """
-    largest = max((float(x.abs().max()) for x in tensors if x.numel()), default=0.0)
-    if largest == 0 or not math.isfinite(largest):
-        return 0
-    start = math.floor(math.log2(_highest(template) / largest))
+    finite = [_finite(x) for x in tensors]
+    largest = max((float(x.abs().max()) for x in finite if x.numel()), default=0.0)
+    start = math.floor(math.log2(_highest(template) / largest)) if largest else 0
+    dtypes = {x.dtype for x in tensors}
 
     def error(value: int) -> float:
         format = parse(template.format(value))
-        return sum(float((format.quantize(x) - x).double().square().sum()) for x in tensors)
+        if not all(_fits(format, dtype) for dtype in dtypes):
+            return math.inf
+        return sum(float((format.quantize(x) - x).double().square().sum()) for x in finite)
 
     best, least = start, error(start)
+    if least == math.inf:
+        raise PlanError(
+            f"{template.format(start)}, which covers values up to {largest:g}, does not fit "
+            f"{' or '.join(map(str, dtypes))}: take a narrower format, or the model in float32"
+        )
+    if not largest:
+        return 0
     for step in (1, -1):
         while (now := error(best + step)) < least:
             best, least = best + step, now
     return best
+
+
+def _finite(x: Tensor) -> Tensor:
+    """The finite values of a sample, in float32 at least."""
+    return _without_nan(x)[x.isfinite()].to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _without_nan(x: Tensor) -> Tensor:
+    if x.isnan().any():
+        raise PlanError("the observed values hold NaN: clean the calibration data, or the model")
+    return x
+
+
+def _fits(format: Format, dtype: torch.dtype) -> bool:
+    try:
+        format.check_dtype(dtype)
+    except FormatError:
+        return False
+    return True
 
 
 def _highest(template: str) -> float:

@@ -8,6 +8,7 @@ from quire import Plan
 from quire.errors import PlanError
 from quire.formats import parse
 from quire.precision import calibrate, fit_fixed, fit_integer, observe
+from quire.precision.calibrate import static_scale
 
 
 def test_observe_sees_what_passes_the_sites(mlp) -> None:
@@ -109,3 +110,26 @@ def test_fit_integer_of_other_templates() -> None:
     assert fit_integer("fixed(8,{})", [torch.zeros(3)]) == 0
     with pytest.raises(PlanError, match="nothing to fit"):
         fit_integer("bfp(8,bias={})", [x])
+
+
+def test_a_fit_in_bfloat16_is_that_in_float32_and_says_what_does_not_fit() -> None:
+    torch.manual_seed(0)
+    model, x = torch.nn.Linear(32, 4).bfloat16(), torch.randn(4, 32).bfloat16()
+    graph = quire.capture(model, (x,))
+    same = quire.capture(torch.nn.Linear(32, 4).float(), (x.float(),))
+    assert fit_fixed(graph, (x,), 6, ["linear.input"]) == fit_fixed(
+        same, (x.float(),), 6, ["linear.input"]
+    )
+    with pytest.raises(
+        PlanError, match=r"linear.input: fixed\(12,10\).* does not fit torch.bfloat16"
+    ):
+        fit_fixed(graph, (x,), 12, ["linear.input"])
+
+
+def test_nan_in_the_data_is_an_error_and_infinity_does_not_count() -> None:
+    x = torch.tensor([0.5, -0.25, float("inf")])
+    assert fit_integer("fixed(8,{})", [x]) == fit_integer("fixed(8,{})", [x[:2]])
+    with pytest.raises(PlanError, match="hold NaN"):
+        fit_integer("fixed(8,{})", [torch.tensor([1.0, float("nan")])])
+    with pytest.raises(PlanError, match="hold NaN"):
+        static_scale(parse("int8"), torch.tensor([1.0, float("nan")]))
