@@ -16,6 +16,7 @@ from quire.errors import FormatError, PlanError
 from quire.formats import Block, Fixed, Format, Pow2, parse
 from quire.graph.sites import Site, sites
 from quire.ops.mask import MASKED
+from quire.precision.inputs import flat_inputs, input_specs
 from quire.precision.plan import Plan, resolve
 
 Batch: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
@@ -226,6 +227,11 @@ def _batches(data: Data) -> Iterator[Batch]:
 
 def _flat_inputs(graph: GraphModule, batch: Batch) -> list[Any]:
     """The inputs of a graph in the order of its placeholders."""
-    if isinstance(batch, Mapping):
-        return [batch[node.name] for node in graph.graph.find_nodes(op="placeholder")]
-    return pytree.tree_leaves(batch)
+    args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else (tuple(batch), {})
+    try:
+        return flat_inputs(graph, args, kwargs)
+    except (TypeError, KeyError, ValueError) as error:
+        expected = ", ".join(input_specs(graph)["tensors"])
+        raise PlanError(
+            f"a batch of data is not what the graph takes ({expected}): {error}"
+        ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from quire.formats import Block, Format, Pow2, parse
 from quire.ops import Op, op_for_target
 from quire.ops.exact_value import Exact, Origin, from_float, in_float64, nearest_float32
 from quire.precision.cast import Axis, StaticScale, cast
+from quire.precision.inputs import flat_inputs
 from quire.precision.settings import SETTINGS
 from quire.precision.switchable import Slot
 
@@ -51,9 +51,10 @@ class ExactGraph(nn.Module):
 
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(self.graph_module.forward).bind(*args, **kwargs)
-        bound.apply_defaults()
-        return ExactInterpreter(self.graph_module).run(*bound.args)
+        inputs = flat_inputs(self.graph_module, args, kwargs)
+        interpreter = ExactInterpreter(self.graph_module)
+        results = interpreter.run(*inputs, enable_io_processing=False)
+        return self.graph_module.graph.process_outputs(results)
 
 
 class ExactInterpreter(Interpreter):

@@ -133,3 +133,29 @@ def test_nan_in_the_data_is_an_error_and_infinity_does_not_count() -> None:
         fit_integer("fixed(8,{})", [torch.tensor([1.0, float("nan")])])
     with pytest.raises(PlanError, match="hold NaN"):
         static_scale(parse("int8"), torch.tensor([1.0, float("nan")]))
+
+
+class Nested(torch.nn.Module):
+    """A model that takes a dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 4)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.fc(batch["a"]) + batch["b"]
+
+
+@torch.no_grad()
+def test_a_dict_in_another_order_of_keys_is_the_same_batch() -> None:
+    torch.manual_seed(0)
+    model, a, b = Nested(), torch.randn(2, 4), torch.randn(2, 4) * 1000
+    graph = quire.capture(model, ({"a": a, "b": b},))
+    for data in (({"b": b, "a": a},), [{"batch": {"b": b, "a": a}}]):
+        assert observe(graph, data, ["fc.input"])["fc.input"].abs().max() == a.abs().max()
+    q = quire.quantize(graph, Plan({"fc.input": "mxint8"}))
+    assert torch.equal(quire.exact(q)({"b": b, "a": a}), quire.exact(q)({"a": a, "b": b}))
+    with pytest.raises(PlanError, match="a batch of data is not what the graph takes"):
+        observe(graph, ({"a": a},))
+    with pytest.raises(PlanError, match="a batch of data is not what the graph takes"):
+        observe(graph, {"x": a})
