@@ -12,8 +12,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 
 from quire.errors import StudyError
 from quire.explore.patterns import Fit, Pattern
+from quire.formats import Format
 from quire.graph import Site
-from quire.precision.legal import suits
+from quire.precision.legal import is_legal, rule_of, suits
 
 Genome: TypeAlias = tuple[int, ...]
 """A plan as indices: for each group in order, which of its candidates."""
@@ -71,7 +72,19 @@ class Group:
         """The candidate that Optuna's parameters name; those of other families do not matter."""
         family = params[self.name] if len(self.families) > 1 else next(iter(self.families))
         named = ([self.name] if len(self.families) > 1 else []) + [*self.families[str(family)]]
-        return self._lookup[tuple((name, params[name]) for name in named)]
+        exact = self._lookup.get(tuple((name, params[name]) for name in named))
+        return self._nearest(named, params) if exact is None else exact
+
+    def _nearest(self, named: Sequence[str], params: Mapping[str, int | str]) -> int:
+        """For settings whose format the group cannot take: the legal ones nearest to them."""
+
+        def distance(i: int) -> int:
+            own = self.candidates[i].params
+            if set(own) != set(named) or own.get(self.name) != params.get(self.name):
+                return 1 << 30  # of another family
+            return sum(abs(int(own[n]) - int(params[n])) for n in named if n != self.name)
+
+        return min(range(len(self.candidates)), key=distance)
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,9 @@ def build_space(
         last match wins and the keys select the sites.
     selected: fnmatch patterns of site names; None: the operands of products and convolutions.
     fit: gives, for a group's sites and a template such as `fixed(8,{})`, the best integer.
-    Raises StudyError for a pattern that matches no site, and for sites that have no format.
+    A pattern with a wildcard leaves out the sites that none of the formats suits.
+    Raises StudyError for a pattern that matches no site, for a site named exactly, or all sites,
+        without a legal format.
     """
     sites = tuple(sites)
     lists: Mapping[str, Sequence[str]]
@@ -168,7 +183,10 @@ def build_space(
     groups: dict[str, list[Site]] = {}
     for site in chosen:
         groups.setdefault(site.tie, []).append(site)
-    return Space(tuple(_group(g, _last_match(g[0], parsed), fit) for g in groups.values()))
+    found = [_group(g, _last_match(g[0], parsed), fit, selected or ()) for g in groups.values()]
+    if not any(found):
+        raise StudyError("no site can take any of the formats: add formats, or search other sites")
+    return Space(tuple(group for group in found if group is not None))
 
 
 def _select(sites: tuple[Site, ...], patterns: Sequence[str] | None) -> list[Site]:
@@ -185,37 +203,61 @@ def _last_match(site: Site, lists: Mapping[str, list[Pattern]]) -> list[Pattern]
     return [patterns for key, patterns in lists.items() if fnmatchcase(site.name, key)][-1]
 
 
-def _group(sites: Sequence[Site], patterns: Sequence[Pattern], fit: FitSites | None) -> Group:
+def _group(
+    sites: Sequence[Site], patterns: Sequence[Pattern], fit: FitSites | None, exact: Sequence[str]
+) -> Group | None:
+    """The group of tied sites; None where no format suits them, unless `exact` names one."""
     name = sites[0].name
     if not patterns:
         raise StudyError(f"site {name} has no format to choose from: give at least one")
+    named = [site for site in sites if site.name in exact]
+    takes = is_legal if named else suits
+    fit_here = _fit_once(sites, fit)
+    settings = {p: list(_settings(sites, p, fit_here, takes)) for p in patterns}
+    patterns = [pattern for pattern in patterns if settings[pattern]]
+    if not patterns:
+        return _unfilled(named, [pattern.text for pattern in settings])
     distributions: dict[str, BaseDistribution] = {}
     if len(patterns) > 1:
         distributions[name] = CategoricalDistribution([pattern.text for pattern in patterns])
     for pattern in patterns:
         for hole in pattern.holes:
             distributions[_param(name, pattern, hole.name)] = _distribution(hole.values)
-    fit_here = _fit_once(sites, fit)
     return Group(
         name=name,
         sites=tuple(sites),
-        candidates=tuple(c for p in patterns for c in _candidates(sites[0], p, fit_here, patterns)),
+        candidates=tuple(
+            _candidate(sites[0], pattern, values, fmt, len(patterns) > 1)
+            for pattern in patterns
+            for values, fmt in settings[pattern]
+        ),
         distributions=distributions,
         families={p.text: tuple(_param(name, p, hole.name) for hole in p.holes) for p in patterns},
     )
 
 
-def _candidates(
-    site: Site, pattern: Pattern, fit: Fit, patterns: Sequence[Pattern]
-) -> Iterator[Candidate]:
-    family: Params = {site.name: pattern.text} if len(patterns) > 1 else {}
+def _unfilled(named: Sequence[Site], texts: Sequence[str]) -> None:
+    for site in named:
+        raise StudyError(f"site {site.name} takes {rule_of(site).words}, not {', '.join(texts)}")
+
+
+def _settings(
+    sites: Sequence[Site], pattern: Pattern, fit: Fit, takes: Callable[[Site, Format], bool]
+) -> Iterator[tuple[dict[str, int], Format]]:
+    """The settings of a pattern that every one of the sites takes, with their formats."""
     for settings in pattern.settings():
         fmt = pattern.format(settings, fit)
-        if not suits(site, fmt):
-            continue
-        params = {_param(site.name, pattern, hole): value for hole, value in settings.items()}
-        bits = fmt.bits_per_value(_axis_length(site))
-        yield Candidate(str(fmt), bits, family | params, pattern.label(settings))
+        if all(takes(site, fmt) for site in sites):
+            yield settings, fmt
+
+
+def _candidate(
+    site: Site, pattern: Pattern, settings: Mapping[str, int], fmt: Format, several: bool
+) -> Candidate:
+    family: Params = {site.name: pattern.text} if several else {}
+    params = {_param(site.name, pattern, hole): value for hole, value in settings.items()}
+    bits = fmt.bits_per_value(_axis_length(site))
+    return Candidate(str(fmt), bits, family | params, pattern.label(settings))
 
 
 def _fit_once(sites: Sequence[Site], fit: FitSites | None) -> Fit:
@@ -247,4 +289,4 @@ def _first(distribution: BaseDistribution) -> int | str:
 
 def _axis_length(site: Site) -> int:
     axes = (site.axis,) if isinstance(site.axis, int) else site.axis
-    return max(1, math.prod(site.shape[axis] for axis in axes))
+    return max(1, math.prod(site.shape[axis] for axis in axes if site.shape))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from quire.errors import TaskError
 from quire.explore.clock import Clock
@@ -17,6 +18,7 @@ from quire.explore.trial import Trial
 from quire.graph import Site, capture
 from quire.precision import CostModel, Entry, Plan, quantize
 from quire.precision.calibrate import fit_integer, observe
+from quire.precision.copying import copy_graph
 from quire.precision.switchable import Switchable
 
 NOISE_SAMPLE = 8192  # values a site from which the error of a format is known to about 1%
@@ -95,7 +97,7 @@ class Workbench:
         """The model under a plan: the shared one, or, to be trained, one with its own weights."""
         with self._clock("quire"):
             if self._qat_epochs:
-                return _with_own_weights(quantize(self._graph, _plan(formats)))
+                return quantize(copy_graph(self._graph, share=False), _plan(formats))
             return self._switchable.use(_plan(formats))
 
     def _evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -109,7 +111,10 @@ class Workbench:
     def _tensors(self) -> dict[str, Tensor]:
         task = self._task
         data = task.example_inputs if task.calibration is None else task.calibration
-        return observe(self._graph, data)
+        observed = observe(self._graph, data)
+        rest = {name: _constant(self._graph, site) for name, site in self.sites.items()
+                if name not in observed}  # fmt: skip
+        return rest | observed
 
 
 @cache
@@ -121,20 +126,18 @@ def _plan(formats: Mapping[str, str]) -> Plan:
     return Plan({site: _entry(format) for site, format in formats.items()})
 
 
-def _with_own_weights(module: nn.Module) -> nn.Module:
-    """`module` with copies of its parameters and buffers; a tensor in two places stays one."""
-    copies: dict[Tensor, Tensor] = {}
-    for part in module.modules():
-        for name, parameter in part.named_parameters(recurse=False):
-            copy = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
-            setattr(part, name, copies.setdefault(parameter, copy))
-        for name, buffer in part.named_buffers(recurse=False):
-            setattr(part, name, copies.setdefault(buffer, buffer.clone()))
-    return module
+def _constant(graph: GraphModule, site: Site) -> Tensor:
+    """What no run of the graph shows: a number that its code holds, or the values of a table."""
+    node = next(node for node in graph.graph.nodes if node.name == site.node)
+    value = node.args[site.arg] if site.arg is not None else None
+    if isinstance(value, int | float):
+        return torch.tensor([float(value)])
+    return torch.linspace(0, 1, 257)  # exponentials of what is at most zero
 
 
 def _relative_error(format: str, values: Tensor) -> float:
     x = values[:NOISE_SAMPLE].float()
+    x = x[x.isfinite()]
     energy = float(x.double().square().sum())
     error = (_entry(format).format.quantize(x) - x).double().square().sum()
     return float(error) / energy if energy else 0.0

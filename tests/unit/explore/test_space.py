@@ -4,11 +4,15 @@ import random
 from collections.abc import Sequence
 
 import pytest
+import torch
+from optuna.distributions import IntDistribution
+from torch import nn
 
 from quire.errors import StudyError
-from quire.explore import Task
+from quire.explore import Task, search
 from quire.explore.space import build_space
 from quire.graph import Site, capture, sites
+from quire.precision import Plan
 
 FORMATS = ["mxint4", "fixed(4..6,free)", "bfp(3|5,scale_bits=8,size=16)"]
 
@@ -91,3 +95,64 @@ def test_formats_that_a_site_cannot_have_are_left_out(task: Task) -> None:
 def test_fitting_needs_data(task: Task) -> None:
     with pytest.raises(StudyError, match="no calibration data"):
         build_space(known(task), ["fixed(4,fitted)"])
+
+
+class Attention(nn.Module):
+    """Two softmax inputs, a norm, a scalar constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.heads = nn.LayerNorm(16), nn.Linear(16, 48)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.heads(self.norm(x)).chunk(3, -1)
+        return (nn.functional.scaled_dot_product_attention(q, k, v) * 0.7).mean(1)
+
+
+@pytest.fixture
+def attention() -> Task:
+    torch.manual_seed(0)
+    x = torch.randn(6, 5, 16)
+
+    def loss(model: nn.Module) -> dict[str, float]:
+        return {"loss": float(model(x).square().mean())}
+
+    return Task(Attention().eval(), (x,), loss)
+
+
+@pytest.mark.parametrize("formats", [["mxint4", "mxint6"], ["fixed(8..12,4)", "mxint6"]])
+def test_a_wildcard_leaves_out_what_no_format_suits(attention: Task, formats: list[str]) -> None:
+    space = build_space(known(attention), formats, ["*"])
+    assert all(group.candidates for group in space.groups)
+    plan = Plan(space.formats(space.cheapest))
+    plan.check(capture(attention.model, attention.example_inputs))
+    rng = random.Random(0)
+    for _ in range(20):  # samplers draw settings that some sites cannot take
+        params = {n: d.to_external_repr(0.0) for n, d in space.distributions.items()}
+        params |= {
+            n: rng.randint(d.low, d.high)
+            for n, d in space.distributions.items()
+            if isinstance(d, IntDistribution)
+        }
+        Plan(space.formats(space.genome(params))).check(
+            capture(attention.model, attention.example_inputs)
+        )
+
+
+def test_a_site_named_exactly_needs_a_legal_format(attention: Task) -> None:
+    with pytest.raises(StudyError, match=r"norm.input takes fixed\(w,f\), not mxint4"):
+        build_space(known(attention), ["mxint4"], ["norm.input"])
+
+
+@pytest.mark.parametrize("sampler", ["guided", "tpe"])
+@pytest.mark.parametrize(
+    "formats", [["mxint4", "mxint6"], ["fixed(8,4)", "mxint6"], ["fixed(9..12,free)"]]
+)
+def test_every_site_can_be_searched(
+    attention: Task, formats: list[str], sampler: str, storage: str
+) -> None:
+    goal = {"loss": "min", "bits": "min"}
+    study = search(
+        attention, formats, goal, sites=["*"], trials=8, sampler=sampler, storage=storage
+    )
+    assert [trial.error for trial in study.trials] == [""] * 8
