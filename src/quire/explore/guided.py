@@ -23,7 +23,7 @@ from quire.explore.limits import Terrain
 from quire.explore.sampling import STEPS, Proposal
 from quire.explore.space import Genome
 
-FLOOR = 0.02  # of the median excess: differences below it are taken for noise of the metric
+FLOOR = 0.2  # of the median excess: a plan below it is good, how good is noise of the metric
 LOCAL = 0.8  # share of the proposals that change the best trial of a size
 FREE = 6  # the most sites at which they choose anew
 FIT_STEPS = 12  # each changes log s by at most 1; the fit needs no more digits than a draw
