@@ -58,9 +58,9 @@ def layer_norm(
 ) -> Exact:
     """Layer norm over the last `rank` axes of the values codes * 2^-f, with R in integers."""
     rows, n = _rows(codes, rank)
-    sums, squares = rows.sum(-1), (rows * rows).sum(-1)
+    sums = rows.sum(-1)
     floor = max(1, round(Fraction(epsilon) * n * n * Fraction(2) ** (2 * f)))
-    pairs = zip(squares.tolist(), sums.tolist(), strict=True)
+    pairs = zip(_squares(rows), sums.tolist(), strict=True)
     roots = [reciprocal_root(n * s2 - s1 * s1 + floor, 1, b) for s2, s1 in pairs]
     return _scaled(codes, n * rows - sums.unsqueeze(-1), roots, weight, bias)
 
@@ -71,7 +71,7 @@ def rms_norm(
     """RMS norm over the last `rank` axes of the values codes * 2^-f, with R in integers."""
     rows, n = _rows(codes, rank)
     floor = max(1, round(Fraction(epsilon) * n * Fraction(2) ** (2 * f)))
-    roots = [reciprocal_root(s2 + floor, n, b) for s2 in (rows * rows).sum(-1).tolist()]
+    roots = [reciprocal_root(s2 + floor, n, b) for s2 in _squares(rows)]
     return _scaled(codes, rows, roots, weight, None)
 
 
@@ -84,6 +84,13 @@ def reciprocal_root(d: int, c: int, b: int) -> tuple[int, int]:
 def _rows(codes: Tensor, rank: int) -> tuple[Tensor, int]:
     n = math.prod(codes.shape[codes.ndim - rank :])
     return codes.long().reshape(-1, n), n
+
+
+def _squares(rows: Tensor) -> list[int]:
+    """The sum of squares of every row, exactly; wide codes overflow int64 and are split."""
+    high, low = rows >> 16, rows & 0xFFFF
+    parts = [(a * b).sum(-1).tolist() for a, b in ((high, high), (high, low), (low, low))]
+    return [(hh << 32) + (hl << 17) + ll for hh, hl, ll in zip(*parts, strict=True)]
 
 
 def _scaled(

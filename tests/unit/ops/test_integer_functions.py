@@ -120,3 +120,16 @@ def test_a_constant_row_has_no_spread() -> None:
     x = torch.full((2, 8), 5)
     assert layer_norm(x, 4, 1, None, None, 1e-5).fractions() == [Fraction()] * 16
     assert rms_norm(torch.zeros(2, 8, dtype=torch.int64), 4, 1, None, 0.0).fractions() == [0] * 16
+
+
+@pytest.mark.parametrize("size", [2**31 - 1, 10**9])
+def test_norms_of_32_bit_codes_do_not_overflow(size: int) -> None:
+    torch.manual_seed(0)
+    codes = torch.randint(-size - 1, size + 1, (3, 64))
+    x = codes.double()
+    layer = layer_norm(codes, 0, 1, None, None, 1e-5).to_float32()
+    rms = rms_norm(codes, 0, 1, None, 1e-5).to_float32()
+    expected = torch.nn.functional.layer_norm(x, (64,)).float()
+    torch.testing.assert_close(layer, expected, rtol=1e-4, atol=1e-6)
+    expected = torch.nn.functional.rms_norm(x, (64,)).float()
+    torch.testing.assert_close(rms, expected, rtol=1e-4, atol=1e-6)
