@@ -77,6 +77,7 @@ def capture(
     Raises CaptureError, naming the line of the model, where control flow depends on data, and
     where `model` cannot be exported or fixes its batch size.
     """
+    _check_examples(model, example_inputs)
     arguments, shapes = _dynamic(example_inputs) if dynamic_batch else (example_inputs, None)
     with _evaluating(model):
         program = _exported(model, arguments, shapes)
@@ -89,6 +90,16 @@ def capture(
     graph.meta["quire"] = CaptureInfo(annotate(graph), dynamic_batch)
     verify(graph)
     return graph
+
+
+def _check_examples(model: object, example_inputs: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise CaptureError(f"capture takes an nn.Module, not a {type(model).__name__}")
+    if not isinstance(example_inputs, tuple | Mapping):
+        raise CaptureError(
+            f"the example inputs of {type(model).__name__} are a {type(example_inputs).__name__}: "
+            "give a tuple, such as (x,), or a dict of keyword arguments"
+        )
 
 
 def _exported(model: nn.Module, arguments: Examples, shapes: Any) -> ExportedProgram:

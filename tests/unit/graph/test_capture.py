@@ -296,3 +296,9 @@ def test_the_graph_exports_and_copies(read):
     twin = copy.deepcopy(graph)
     for other in (again, twin):
         assert torch.equal(other(*case.inputs), graph(*case.inputs))
+
+
+@pytest.mark.parametrize("examples", [torch.zeros(2, 4), [torch.zeros(2, 4)], None])
+def test_example_inputs_are_a_tuple_or_a_dict(examples):
+    with pytest.raises(CaptureError, match="give a tuple, such as"):
+        capture(nn.Linear(4, 4), examples)
