@@ -3,17 +3,17 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from quire.explore.task import Task
-from quire.formats import Block, Format
+from quire.formats import Format
 from quire.graph import capture
 from quire.precision import Plan
 from quire.precision.calibrate import observe
+from quire.precision.normalized import grid, to_grid
 
 SAMPLE = 4096  # values of a tensor
-GRID = 1 << 10  # of a format with more values, the grid is no picture
+WIDEST_GRID = 10  # bits; of a wider element, the grid is no picture
 
 
 def sample_tensors(
@@ -22,10 +22,11 @@ def sample_tensors(
     """For each named site of the plan (default: all), values of its tensor and of its format.
 
     Values come from the calibration data of the task. Where the format has blocks, each is divided
-    by the scale of its block, the blocks running through the sample in memory order. Sites whose
-    format has more than 2^10 values are left out.
+    by the scale of its block and moved by its zero point, the blocks running through the sample in
+    memory order. Sites whose format has more than 2^10 values are left out.
     """
-    chosen = [name for name in (plan if names is None else names) if plan[name].format.bits <= 10]
+    wanted = plan if names is None else names
+    chosen = [name for name in wanted if plan[name].format.bits <= WIDEST_GRID]
     graph = capture(task.model, task.example_inputs)
     data = task.example_inputs if task.calibration is None else task.calibration
     tensors = observe(graph, data, chosen)
@@ -33,24 +34,10 @@ def sample_tensors(
 
 
 def _row(name: str, fmt: Format, tensor: Tensor) -> dict[str, Any]:
-    x = tensor[:SAMPLE].float()
-    element = fmt.element if isinstance(fmt, Block) else fmt
-    values = x / _scales(fmt, x) if isinstance(fmt, Block) else x
     return {
         "site": name,
         "format": str(fmt),
-        "unit": "block scale" if isinstance(fmt, Block) else "",
-        "values": values[values.isfinite()].tolist(),
-        "grid": element.values().tolist(),  # type: ignore[attr-defined]
+        "unit": "block scale" if fmt.is_block else "",
+        "values": to_grid(fmt, tensor[tensor.isfinite()][:SAMPLE]).tolist(),
+        "grid": list(grid(fmt, WIDEST_GRID)),
     }
-
-
-def _scales(fmt: Block, x: Tensor) -> Tensor:
-    """The scale of each value's block."""
-    encoded = fmt.encode(x, 0)
-    assert encoded.scales is not None
-    scales = fmt.scale.values_of(encoded.scales.long()).flatten()
-    if encoded.tensor_scale is not None:
-        scales = scales * encoded.tensor_scale
-    size = x.numel() if isinstance(fmt.size, str) else fmt.size
-    return scales.repeat_interleave(size)[: x.numel()].to(torch.float32)

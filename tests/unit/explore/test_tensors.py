@@ -28,3 +28,9 @@ def test_values_over_their_scale_round_to_the_quantized_values(task: Task, name:
 def test_wide_formats_have_no_grid(task: Task) -> None:
     plan = Plan({"0.weight": "mxint16", "2.weight": "mxint8"})
     assert [row["site"] for row in sample_tensors(task, plan)] == ["2.weight"]
+
+
+def test_values_lie_on_a_grid_with_a_zero_point(task: Task) -> None:
+    (row,) = sample_tensors(task, Plan({"0.weight": "uint8"}))
+    assert min(row["grid"]) - 0.6 < min(row["values"])
+    assert max(row["values"]) < max(row["grid"]) + 0.6
