@@ -1,7 +1,9 @@
 """What a search wants: metrics to maximise or minimise, and hard limits on metrics."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, TypeVar
 
 from quire.errors import StudyError
@@ -18,7 +20,8 @@ class Objectives:
 
     directions: {metric: "min" or "max"}.
     limits: {metric: bound}; the bound is a lower one for a metric that is maximised, an upper one
-        for every other.
+        for a metric that is minimised and for a cost.
+    Raises StudyError for a direction or a bound of the wrong kind.
     """
 
     directions: Mapping[str, str]
@@ -30,14 +33,18 @@ class Objectives:
         for metric, direction in self.directions.items():
             if direction not in DIRECTIONS:
                 raise StudyError(f'objective {metric!r} is {direction!r}: write "min" or "max"')
+        for metric, bound in self.limits.items():
+            if not isinstance(bound, Real) or math.isnan(bound):
+                raise StudyError(f"limit {metric!r} is {bound!r}: give a number")
 
     @property
     def names(self) -> list[str]:
         """The metrics that objectives or limits name."""
         return [*self.directions, *self.limits]
 
-    def check_metrics(self, known: Iterable[str]) -> None:
-        """Raise StudyError where an objective or a limit names none of the known metrics."""
+    def check_metrics(self, known: Iterable[str], costs: Iterable[str]) -> None:
+        """Raise StudyError where an objective or a limit names none of the known metrics, or a
+        limit a measured metric of which it is unknown whether more is better."""
         names = sorted(known)
         for kind, metrics in (("objective", self.directions), ("limit", self.limits)):
             for metric in metrics:
@@ -45,6 +52,12 @@ class Objectives:
                     raise StudyError(
                         f"{kind} {metric!r} is no metric of this task; there are {', '.join(names)}"
                     )
+
+        for metric in self.limits.keys() - self.directions.keys() - set(costs):
+            raise StudyError(
+                f"limit {metric!r}: nothing says whether it is a lower or an upper one; "
+                f'make {metric!r} an objective too, "max" or "min"'
+            )
 
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives' values, in order."""

@@ -44,8 +44,8 @@ def search(
         {site pattern: format patterns}, where the last match wins.
     objectives: {metric: "max" or "min"}, the most important first. Metrics are what the task's
         `evaluate` returns, and the costs bits, weight_bits, activation_bits, memory, bitops.
-    limits: {metric: bound}, upper ones but for metrics that are maximised. A plan that breaks a
-        limit on a cost is never run.
+    limits: {metric: bound} for costs and objectives: a lower bound for a metric that is maximised,
+        an upper one for others. A plan that breaks a limit on a cost is never run.
     sites: fnmatch patterns of site names; None: the operands of products and convolutions.
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
@@ -62,6 +62,10 @@ def search(
     """
     if workers != 1:
         raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
+    if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StudyError(f"task is {task!r}: give a quire.Task, or Task.resolve('module:function')")
+    if not isinstance(objectives, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StudyError(f'objectives are {objectives!r}: write {{"accuracy": "max", ...}}')
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
     bench = Workbench(task, qat_epochs, clock)
@@ -153,8 +157,10 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
         return stored
     baseline = bench.run(0, {}, BASELINE)
     if baseline.error:
-        raise StudyError(f"the fp32 model cannot be evaluated: {baseline.error}")
-    terrain.objectives.check_metrics(baseline.metrics)
+        raise StudyError(
+            f"the fp32 model cannot be evaluated: {baseline.error}"
+        ) from bench.last_exception
+    terrain.objectives.check_metrics(baseline.metrics, terrain.cost_names)
     stored = create_study(name, storage, terrain.objectives, about)
     stored.add_trial(to_record(baseline, terrain, None))
     return stored

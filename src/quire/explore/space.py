@@ -22,7 +22,8 @@ Genome: TypeAlias = tuple[int, ...]
 Params: TypeAlias = dict[str, int | str]
 """A plan as Optuna's parameters."""
 
-FormatLists: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]]
+Formats: TypeAlias = str | Format | Sequence[str | Format]
+FormatLists: TypeAlias = Formats | Mapping[str, Formats]
 FitSites: TypeAlias = Callable[[Sequence[Site], str], int]
 
 
@@ -159,7 +160,7 @@ class Space:
 def build_space(
     sites: Iterable[Site],
     formats: FormatLists,
-    selected: Sequence[str] | None = None,
+    selected: str | Sequence[str] | None = None,
     fit: FitSites | None = None,
 ) -> Space:
     """The space of a graph's sites.
@@ -173,13 +174,16 @@ def build_space(
         without a legal format.
     """
     sites = tuple(sites)
-    lists: Mapping[str, Sequence[str]]
+    if selected is not None and not selected:
+        raise StudyError("sites is empty: give patterns of site names, or None for all operands")
+    selected = (selected,) if isinstance(selected, str) else selected
+    lists: Mapping[str, Formats]
     if isinstance(formats, Mapping):
         lists, selected = formats, tuple(formats)
     else:
         lists = {"*": formats}
     chosen = _select(sites, selected)
-    parsed = {key: [Pattern.parse(text) for text in texts] for key, texts in lists.items()}
+    parsed = {key: _patterns(formats) for key, formats in lists.items()}
     groups: dict[str, list[Site]] = {}
     for site in chosen:
         groups.setdefault(site.tie, []).append(site)
@@ -187,6 +191,11 @@ def build_space(
     if not any(found):
         raise StudyError("no site can take any of the formats: add formats, or search other sites")
     return Space(tuple(group for group in found if group is not None))
+
+
+def _patterns(formats: Formats) -> list[Pattern]:
+    several = (formats,) if isinstance(formats, str | Format) else formats
+    return [Pattern.parse(text) for text in dict.fromkeys(map(str, several))]
 
 
 def _select(sites: tuple[Site, ...], patterns: Sequence[str] | None) -> list[Site]:

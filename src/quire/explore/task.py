@@ -32,6 +32,10 @@ class Task:
     calibration: tuple[Any, ...] | Mapping[str, Any] | None = None
     train: Callable[[nn.Module, int], object] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TaskError(f"the model of a task is {self.model!r}: give a torch.nn.Module")
+
     def score(self, model: nn.Module) -> dict[str, float]:
         """The metrics of `model` as finite floats; TaskError where `evaluate` gives others."""
         metrics: object = self.evaluate(model)
@@ -58,7 +62,13 @@ class Task:
         function = getattr(module, function_name, None)
         if not callable(function):
             raise TaskError(f"task {text!r}: {module_name} has no function {function_name!r}")
-        task = function()
+        try:
+            task = function()
+        except Exception as error:  # whatever the user's code raises
+            problem = f"{type(error).__name__}: {error}"
+            raise TaskError(
+                f"task {text!r}: {function_name}(), called without arguments, raised {problem}"
+            ) from error
         if not isinstance(task, cls):
             raise TaskError(f"task {text!r} returned a {type(task).__name__}; return a quire.Task")
         return task

@@ -34,6 +34,7 @@ class Workbench:
         if qat_epochs and task.train is None:
             raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
         self._task, self._qat_epochs, self._clock = task, qat_epochs, clock
+        self.last_exception: Exception | None = None
         self._graph = capture(task.model, task.example_inputs)
         self._cost = CostModel(self._graph)
         self._switchable = Switchable(self._graph)
@@ -61,7 +62,7 @@ class Workbench:
             if missing := set(wanted) - metrics.keys() - costs.keys():
                 raise TaskError(f"evaluate returned {', '.join(metrics)}, but not {missing}")
         except Exception as problem:  # whatever the user's code raises belongs to this trial
-            error = f"{type(problem).__name__}: {problem}"
+            error, self.last_exception = f"{type(problem).__name__}: {problem}", problem
         return Trial(
             number=number,
             formats=formats,

@@ -1,6 +1,7 @@
 """Objectives and limits: signs, bounds, the Pareto front against the definition."""
 
 import itertools
+import math
 import random
 
 import pytest
@@ -29,9 +30,9 @@ def test_limits_on_metrics_that_are_not_known_yet_do_not_count() -> None:
 
 def test_unknown_metrics_are_errors() -> None:
     with pytest.raises(StudyError, match=r"limit 'time' is no metric .* accuracy, bits"):
-        GOAL.check_metrics(["bits", "accuracy"])
+        GOAL.check_metrics(["bits", "accuracy"], ["bits"])
     with pytest.raises(StudyError, match="objective 'accuracy' is no metric"):
-        GOAL.check_metrics(["bits", "time"])
+        GOAL.check_metrics(["bits", "time"], ["bits"])
 
 
 def test_directions_are_min_or_max() -> None:
@@ -54,3 +55,15 @@ def test_pareto_front_is_what_nothing_dominates(dimensions: int) -> None:
     assert set(front) == expected
     assert len(front) == len(expected)  # equal points once
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(front))
+
+
+@pytest.mark.parametrize("bound", ["4", math.nan, None])
+def test_a_limit_is_a_number(bound: float) -> None:
+    with pytest.raises(StudyError, match=r"limit 'bits' is .*: give a number"):
+        Objectives({"loss": "min"}, {"bits": bound})
+
+
+def test_a_limit_on_a_measured_metric_needs_its_direction() -> None:
+    goal = Objectives({"bits": "min"}, {"accuracy": 0.8})
+    with pytest.raises(StudyError, match="limit 'accuracy': nothing says"):
+        goal.check_metrics(["accuracy", "bits"], ["bits"])

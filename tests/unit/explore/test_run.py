@@ -285,3 +285,16 @@ def test_parameters_of_formats_are_searched_by_site(task: Task, storage: str) ->
     assert best.metrics["error"] <= min(
         t.metrics["error"] for t in study.trials if t.label.startswith("uniform")
     )
+
+
+def test_a_failure_of_evaluate_keeps_its_traceback(make_task: MakeTask, storage: str) -> None:
+    with pytest.raises(StudyError, match="KeyError: 'k'") as caught:
+        run(make_task(lambda model: {}["k"]), storage)
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_arguments_of_the_wrong_kind_are_named(task: Task, storage: str) -> None:
+    with pytest.raises(StudyError, match=r"give a quire\.Task"):
+        run("mod:fn", storage)  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match="objectives are"):
+        run(task, storage, objectives=["loss"])

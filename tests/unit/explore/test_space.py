@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from quire.errors import StudyError
 from quire.explore import Task, search
 from quire.explore.space import build_space
+from quire.formats import parse
 from quire.graph import Site, capture, sites
 from quire.precision import Plan
 
@@ -156,3 +158,16 @@ def test_every_site_can_be_searched(
         attention, formats, goal, sites=["*"], trials=8, sampler=sampler, storage=storage
     )
     assert [trial.error for trial in study.trials] == [""] * 8
+
+
+@pytest.mark.parametrize(
+    "formats", ["mxint4", parse("mxint4"), [parse("mxint4")], ["mxint4", "mxint4"]]
+)
+def test_formats_may_be_one_or_records_and_count_once(task: Task, formats: Any) -> None:
+    space = build_space(known(task), formats, "*.weight")
+    assert [[c.format for c in g.candidates] for g in space.groups] == [["mxint4"]] * 2
+
+
+def test_no_sites_are_an_error(task: Task) -> None:
+    with pytest.raises(StudyError, match="sites is empty"):
+        build_space(known(task), ["mxint4"], [])

@@ -49,3 +49,8 @@ def test_resolve_finds_modules_of_the_working_directory(
 def test_names_that_lead_nowhere(text: str) -> None:
     with pytest.raises(TaskError, match=f"task '{text}'"):
         Task.resolve(text)
+
+
+def test_a_model_is_a_module() -> None:
+    with pytest.raises(TaskError, match=r"give a torch\.nn\.Module"):
+        Task(abs, (), dict)  # type: ignore[arg-type]
