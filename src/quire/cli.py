@@ -167,12 +167,16 @@ def search(
     from quire.explore import Task, sample_tensors
     from quire.explore import search as run_search
 
+    objectives = _pairs("--objective", objective, str, "error=min")
+    limits = _pairs("--limit", limit or [], float, "bits=4")
+    for path in (plan, results, *([csv] if csv else [])):
+        _check_folder(path)
     resolved = Task.resolve(task)
     study = run_search(
         resolved,
         format,
-        _pairs("--objective", objective, str),
-        limits=_pairs("--limit", limit or [], float),
+        objectives,
+        limits=limits,
         sites=site,
         name=name,
         trials=trials,
@@ -205,6 +209,9 @@ def report(
     """Draw the results of a search as one self-contained page."""
     from quire.report import StudyResults, page
 
+    if not results.is_file():
+        raise StudyError(f"{results} is no file: give the results that `quire search` wrote")
+    _check_folder(output)
     page(StudyResults.load(results), output)
     out.print(f"page: {output}", highlight=False)
 
@@ -225,14 +232,26 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
 
 
-def _pairs(option: str, texts: Iterable[str], convert: Callable[[str], T]) -> dict[str, T]:
+def _check_folder(path: Path) -> None:
+    """Raise StudyError where no file can be written, before any work is lost."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise StudyError(f"{path} cannot be written: give a file in a folder that exists")
+
+
+def _pairs(
+    option: str, texts: Iterable[str], convert: Callable[[str], T], example: str
+) -> dict[str, T]:
     pairs: dict[str, T] = {}
     for text in texts:
         metric, _, value = text.partition("=")
+        if not metric or not value:
+            raise StudyError(f"{option} {text!r}: write METRIC=..., such as {example}")
         try:
             pairs[metric] = convert(value)
         except ValueError:
-            raise StudyError(f"{option} {text!r}: write METRIC={convert.__name__}") from None
+            raise StudyError(
+                f"{option} {text!r}: {value!r} is no number; write {example}"
+            ) from None
     return pairs
 
 

@@ -25,6 +25,9 @@ def task():
     x = torch.randn(16, 32)
     y = model(x).detach()
     return Task(model, (x[:2],), lambda q: {"error": 0.01 + float((q(x) - y).square().mean())})
+
+def broken(size):
+    return task()
 """
 
 Main = Callable[..., tuple[int, str, str]]
@@ -136,8 +139,10 @@ def test_search_writes_plan_results_and_table(main: Main, tmp_path: Path) -> Non
     [
         ("cli_demo:task->cli_demo:tusk", "no function 'tusk'"),
         ("error=min->mistake=min", "objective 'mistake' is no metric"),
-        ("error=min->error", "'error' is '': write"),
-        ("bits=5->bits=five", "--limit 'bits=five': write METRIC=float"),
+        ("error=min->error", "--objective 'error': write METRIC=..., such as error=min"),
+        ("bits=5->bits=five", "'five' is no number; write bits=4"),
+        ("bits=5->bits", "--limit 'bits': write METRIC=..., such as bits=4"),
+        ("cli_demo:task->cli_demo:broken", "broken(), called without arguments, raised TypeError"),
         ("bits=5->bits=2", "no plan meets the limits"),
         ("mxint3->mxint3.5", "mxint3.5"),
     ],
@@ -147,3 +152,16 @@ def test_search_names_what_is_wrong(main: Main, change: str, words: str) -> None
     assert code == 2
     assert words in " ".join(errors.split())
     assert "Traceback" not in errors
+
+
+def test_paths_are_checked_before_the_search(main: Main, tmp_path: Path) -> None:
+    code, _, errors = main(*SEARCH.split(), "--plan", str(tmp_path / "none" / "p.json"))
+    assert code == 2
+    assert "cannot be written" in " ".join(errors.split())
+    assert not (tmp_path / "study.journal").exists()
+
+
+def test_a_report_of_nothing_is_an_error(main: Main) -> None:
+    code, _, errors = main("report", "nofile")
+    assert code == 2
+    assert "nofile is no file" in errors

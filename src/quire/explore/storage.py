@@ -4,11 +4,11 @@ A trial is written once, when it is finished, as one record that is on the disk 
 goes on. So a killed search leaves no half-finished trial behind, and nothing has to be cleaned up.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any
 
 from optuna.storages import BaseStorage, JournalStorage, get_storage
@@ -23,6 +23,8 @@ def open_storage(storage: str) -> BaseStorage:
         if "://" in storage:
             return get_storage(storage)
         return JournalStorage(JournalFile(Path(storage)))
+    except StudyError:
+        raise
     except Exception as error:  # each backend and database driver has exceptions of its own
         raise StudyError(f"storage {storage!r} cannot be opened: {error}") from error
 
@@ -36,6 +38,7 @@ class JournalFile(BaseJournalBackend):
     """
 
     def __init__(self, path: Path) -> None:
+        _file_locks()
         self._path = path
         self._offsets = [0]  # of the lines that were read
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,12 +61,24 @@ class JournalFile(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add records; they are on the disk when this returns."""
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        fcntl = _file_locks()
         with self._path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_torn_line(file)
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _file_locks() -> ModuleType:
+    """The module `fcntl`, which not every system has."""
+    try:
+        import fcntl
+    except ImportError:
+        raise StudyError(
+            "this system has no file locks for a journal: give storage='sqlite:///study.db'"
+        ) from None
+    return fcntl
 
 
 def _drop_torn_line(file: IO[bytes]) -> None:

@@ -1,6 +1,7 @@
 """The journal file: what is read back, what a kill leaves behind, Optuna's own backend."""
 
 import multiprocessing
+import sys
 from pathlib import Path
 
 import optuna
@@ -70,3 +71,11 @@ def test_what_is_no_storage_is_refused(tmp_path: Path) -> None:
         open_storage(str(tmp_path / "notes.txt"))
     with pytest.raises(StudyError, match="nosuch://"):
         open_storage("nosuch://host/db")
+
+
+def test_a_system_without_file_locks_is_sent_to_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(StudyError, match="sqlite:///"):
+        open_storage(str(tmp_path / "j"))
