@@ -9,6 +9,7 @@ from math import prod
 import torch
 from torch.fx import GraphModule, Node
 
+from quire.errors import CaptureError
 from quire.graph.dataflow import Origin, origins
 from quire.graph.edges import Edge, edges_of
 from quire.graph.rewrite import attribute
@@ -57,7 +58,14 @@ class Site:
 
 
 def sites(graph: GraphModule) -> dict[str, Site]:
-    """Every site of a captured graph by name, in the order of the graph."""
+    """Every site of a captured graph by name, in the order of the graph.
+
+    Raises `CaptureError` for a module that `capture` did not give.
+    """
+    if "quire" not in getattr(graph, "meta", {}):
+        raise CaptureError(
+            f"this {type(graph).__name__} is not a captured graph: give one of quire.capture"
+        )
     origin = origins(graph)
     edges = {node: list(edges_of(node, origin)) for node in graph.graph.nodes}
     names = op_names([node for node in edges if edges[node]])

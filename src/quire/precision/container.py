@@ -65,6 +65,8 @@ def write(
     """Write contiguous CPU tensors, a plan and inputs; on failure `path` is as it was."""
     digests = {name: _digest(name, tensor) for name, tensor in tensors.items()}
     digests[RECORD] = _digest_record(plan, inputs)
+    if not path.parent.is_dir():
+        raise CheckpointError(f"{path}: there is no directory {path.parent}; create it first")
     data = save(dict(tensors), {"quire": _record(plan, inputs, digests)})
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         try:
@@ -87,14 +89,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     header, start = _header(path, data)
-    for name, entry in header.items():
-        if name != "__metadata__" and start + entry["data_offsets"][1] > len(data):
-            raise CheckpointError(f"{path}: truncated: it ends within or before tensor {name}")
     try:
+        for name, entry in header.items():
+            if name != "__metadata__" and start + entry["data_offsets"][1] > len(data):
+                raise CheckpointError(f"{path}: truncated: it ends within or before tensor {name}")
         record = json.loads(header["__metadata__"]["quire"])
         tensors = load(data)
         version, digests = record["version"], record["digests"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except CheckpointError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of Quire: {error!r}") from None
     if version != VERSION:
         raise CheckpointError(f"{path}: version {version!r}; this Quire reads version {VERSION}")

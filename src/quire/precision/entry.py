@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,7 +42,10 @@ class Entry:
         """An entry from an entry, a format, or a format string."""
         if isinstance(value, Entry):
             return value
-        return Entry(parse(value) if isinstance(value, str) else value)
+        found: object = parse(value) if isinstance(value, str) else value
+        if not isinstance(found, Format):
+            raise PlanError(f"{value!r} is no format: give a string such as 'mxint8', or a Format")
+        return Entry(found)
 
     @cached_property
     def text(self) -> str:
@@ -81,10 +85,13 @@ class Entry:
             )
         for name, value in entry.items():
             _check_type(name, value)
+        scale = _tuple(entry.get("scale"))
+        if scale is not None and not is_scale(scale):
+            raise PlanError(f"scale={entry['scale']!r} of an entry is {SCALE}")
         return Entry(
             parse(entry["format"]),
             _tuple(entry.get("axis")),
-            _tuple(entry.get("scale")),
+            scale,
             entry.get("corrections", {}),
         )
 
@@ -94,6 +101,8 @@ class Entry:
             return said
         return " ".join([said.pop("format"), *(f"{name}={value}" for name, value in said.items())])
 
+
+SCALE = "no static scale: give a finite number of at least 0, or that and a zero point"
 
 _ENTRY_TYPES: dict[str, tuple[type, ...]] = {
     "format": (str,),
@@ -111,6 +120,14 @@ def _check_type(name: str, value: Any) -> None:
 
 def _tuple(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+
+
+def is_scale(scale: StaticScale) -> bool:
+    """Whether a static scale is one or two finite numbers, none negative; 0 is that of zeros."""
+    parts: tuple[object, ...] = scale if isinstance(scale, tuple) else (scale,)
+    return 1 <= len(parts) <= 2 and all(
+        isinstance(part, int | float) and 0 <= part < math.inf for part in parts
+    )
 
 
 def axis_of(site: Site, entry: Entry) -> Axis:

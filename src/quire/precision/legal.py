@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from quire.errors import PlanError
 from quire.formats import Fixed, Format, UFixed
 from quire.formats.base import Scalar
 from quire.graph.sites import Site
-from quire.precision.entry import Entry
+from quire.precision.entry import SCALE, Entry, is_scale
 from quire.precision.settings import correction_problem
 
 
@@ -62,6 +62,10 @@ def check_legal(site: Site, entry: Entry) -> None:
         problem = f"takes {rule.words}, not {entry.format}"
     elif not all(-rank <= axis < rank for axis in axes):
         problem = f"has the shape {site.shape}, and so no axis {entry.axis}"
+    elif entry.axis is not None and not _is_run([axis % rank for axis in axes]):
+        problem = f"has no axis {entry.axis}: several are ascending neighbours, such as (1, 2)"
+    elif entry.scale is not None and not is_scale(entry.scale):
+        problem = f"has scale={entry.scale!r}, which is {SCALE}"
     elif entry.scale is not None and not entry.format.is_block:
         problem = f"has the static scale {entry.scale}, but {entry.format} has no scale"
     else:
@@ -69,3 +73,8 @@ def check_legal(site: Site, entry: Entry) -> None:
     if problem is None:
         return
     raise PlanError(f"{site.name}, {site.operand} of {site.op}, {problem}")
+
+
+def _is_run(axes: Sequence[int]) -> bool:
+    """Whether axes are ascending neighbours, which flatten into one."""
+    return len(axes) > 0 and list(axes) == list(range(axes[0], axes[0] + len(axes)))

@@ -134,7 +134,7 @@ class Plan(MutableMapping[str, Entry]):
     def __setitem__(self, name: str, value: EntryLike) -> None:
         try:
             self._entries[name] = Entry.of(value)
-        except FormatError as error:
+        except (FormatError, PlanError) as error:
             raise PlanError(f"{name}: {error}") from None
 
     def __delitem__(self, name: str) -> None:
