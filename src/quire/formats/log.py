@@ -81,8 +81,7 @@ class Log(Biased):
         to_zero = smallest / 2 * math.isqrt(2 << (2 * kept)) * 2.0**-kept
         bits = c.to_bits(y.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
         power = c.to_float(bits & -(1 << c.mantissa))
-        value = torch.where(y > to_zero, power, 0.0)
-        return torch.where(y.isnan(), y, value)
+        return torch.where(y > to_zero, power, y * 0.0)  # NaN stays NaN
 
     def codes_of(self, values: Tensor) -> Tensor:
         a = values.abs()
