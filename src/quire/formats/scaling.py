@@ -68,7 +68,8 @@ def _once_a_block(scale: Tensor) -> Tensor:
     """The same tensor; on a CPU a compiler computes it once a block, not once an element.
 
     Inductor inlines what follows a reduction into every element of the next loop; it stores what
-    is viewed by strides. On a GPU the values stay in registers and a store would cost bandwidth.
+    is viewed by strides. On a GPU the values stay in registers and a store would cost bandwidth;
+    for a power of two it costs more than the few operations that it saves.
     """
     return scale.as_strided(scale.shape, scale.stride()) if scale.device.type == "cpu" else scale
 
@@ -113,7 +114,7 @@ class PowerOfTwo(ScaleRule):
         scales = self._scales(field, c)
         empty = largest == 0 if self.element.has_signed_zero else None
         nan = torch.where(largest < torch.inf, scales.scale, torch.nan)
-        return replace(scales, scale=_once_a_block(nan), empty=empty)
+        return replace(scales, scale=nan, empty=empty)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         c = carrier_of(scale)
@@ -123,7 +124,7 @@ class PowerOfTwo(ScaleRule):
         # 2^-bias is subnormal, with a field of 0, and the reciprocal of 2^bias.
         subnormal, one_squared = 1 << (c.mantissa - 1), 2 * c.bias << c.mantissa
         reciprocal = c.to_float((one_squared - field).clamp(min=subnormal))
-        return Scales(c.to_float(field.clamp(min=subnormal)), _once_a_block(reciprocal))
+        return Scales(c.to_float(field.clamp(min=subnormal)), reciprocal)
 
     def keeps_range(self, dtype: torch.dtype) -> bool:
         # Only below the smallest scale can a value exceed the next power of two of its maximum.
