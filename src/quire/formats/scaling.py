@@ -220,10 +220,9 @@ class Affine(ScaleRule):
     scale: Scalar
 
     def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
-        x, dims = blocks.values, blocks.dims
-        largest = torch.finfo(x.dtype).max
-        low = x.amin(dims, keepdim=True).clamp(max=0.0)
-        high = x.amax(dims, keepdim=True).clamp(min=0.0)
+        largest = torch.finfo(blocks.values.dtype).max
+        low = blocks.reduced(blocks.values, torch.amin).clamp(max=0.0)
+        high = blocks.reduced(blocks.values, torch.amax).clamp(min=0.0)
         span = torch.where(low.isinf() | high.isinf(), torch.nan, (high - low).clamp(max=largest))
         scale = _once_a_block(self.scale.round(_over(span, self.element.highest)))
         zero_point = self.element.round(divide(-low, scale))

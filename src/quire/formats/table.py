@@ -121,12 +121,18 @@ class Table(Scalar):
         return None
 
     def grid(self, y: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            nearest = torch.bucketize(y.contiguous(), self._thresholds(y), right=True)
+            return torch.where(y.isnan(), y, self._tensor(y).to(y.dtype)[nearest])
         # A chain of selects: tables are short, and it fuses and vectorises where a gather does not.
         value = y * 0.0 + self.entries[0]  # NaN stays NaN
         steps = zip(THRESHOLDS[self.name, y.dtype], self.entries[1:], strict=True)
         for threshold, entry in steps:
             value = torch.where(y >= threshold, entry, value)
         return value
+
+    def _thresholds(self, like: Tensor) -> Tensor:
+        return torch.tensor(THRESHOLDS[self.name, like.dtype], dtype=like.dtype, device=like.device)
 
     def codes_of(self, values: Tensor) -> Tensor:
         return torch.searchsorted(self._tensor(values), values.contiguous())
