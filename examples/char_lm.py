@@ -1,13 +1,14 @@
 """A character language model on the text of Python's own manual: bits per character (bpc)."""
 
 from functools import partial
+from math import log
 from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory
 
 import torch
 import typer
 from candidates import candidates
-from comparison import as_table, compare
+from comparison import Figure, as_table, compare
 from rich import print
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,11 +52,11 @@ def nats(model: nn.Module, text: Tensor, starts: Tensor) -> Tensor:
 def measure(model: nn.Module, text: Tensor) -> dict[str, float]:
     """Bits per character on 64 windows spread over a text."""
     starts = torch.linspace(0, len(text) - CONTEXT - 1, 64).long()
-    return {"bpc": nats(model, text, starts).item() / 0.6931}
+    return {"bpc": nats(model, text, starts).item() / log(2)}
 
 
-def main(steps: int = 1500, trials: int = 300) -> None:
-    """Train, search, and print bits per character by average bits."""
+def main(steps: int = 1500, trials: int = 300) -> list[Figure]:
+    """Train, search, print bits per character by average bits, and return them."""
     torch.set_num_threads(1)  # the tensors are too small to share
     torch.manual_seed(0)
     data, validation, test, characters = load_texts()
@@ -69,7 +70,9 @@ def main(steps: int = 1500, trials: int = 300) -> None:
         found = quire.search(
             task, candidates(graph), goals, limits=limits, trials=trials, storage=f"{folder}/study"
         )
-    print(as_table(compare(found, graph, partial(measure, text=test), (4.5, 4.0, 3.5))))
+    figures = compare(found, graph, partial(measure, text=test), (4.5, 4.0, 3.5))
+    print(as_table(figures))
+    return figures
 
 
 if __name__ == "__main__":
