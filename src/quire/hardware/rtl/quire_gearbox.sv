@@ -1,0 +1,76 @@
+// Packs beats of a varying number of units into beats of OUT_UNITS units, in rows of ROW_UNITS.
+//
+// A unit is UNIT_W bits. An input beat brings in_count_i units, 1 to IN_UNITS, unit 0 in the low
+// bits; the bits above them must be zero. A row starts a new output beat, and the last output
+// beat of a row is padded with zeros. Latency 1 cycle after the last unit that an output beat
+// needs; a beat in and a beat out a cycle where the counts allow it. in_ready_o, out_valid_o and
+// out_data_o are functions of registers alone.
+module quire_gearbox #(
+  parameter int unsigned UNIT_W    = 8,
+  parameter int unsigned IN_UNITS  = 1,
+  parameter int unsigned OUT_UNITS = 1,
+  parameter int unsigned ROW_UNITS = 1
+) (
+  input  logic                          clk_i,
+  input  logic                          rst_ni,
+  input  logic                          in_valid_i,
+  output logic                          in_ready_o,
+  input  logic [$clog2(IN_UNITS+1)-1:0] in_count_i,
+  input  logic [   IN_UNITS*UNIT_W-1:0] in_data_i,
+  output logic                          out_valid_o,
+  input  logic                          out_ready_i,
+  output logic [  OUT_UNITS*UNIT_W-1:0] out_data_o
+);
+
+  localparam int unsigned BEATS = (ROW_UNITS + OUT_UNITS - 1) / OUT_UNITS;
+  localparam int unsigned TAIL = ROW_UNITS - (BEATS - 1) * OUT_UNITS;
+  localparam int unsigned BEAT_W = (BEATS > 1) ? $clog2(BEATS) : 1;
+  // Room for a whole input beat beside what an output beat can still lack and one more of the
+  // larger side: then neither side waits for the other's handshake in the same cycle.
+  localparam int unsigned LARGER = (IN_UNITS > OUT_UNITS) ? IN_UNITS : OUT_UNITS;
+  localparam int unsigned CAPACITY = OUT_UNITS - 1 + IN_UNITS + LARGER;
+  localparam int unsigned FILL_W = $clog2(CAPACITY + 1);
+  localparam int unsigned OUT_W = OUT_UNITS * UNIT_W;
+  localparam logic [OUT_W-1:0] TAIL_MASK = {OUT_W{1'b1}} >> ((OUT_UNITS - TAIL) * UNIT_W);
+
+  if (UNIT_W < 1 || IN_UNITS < 1 || OUT_UNITS < 1 || ROW_UNITS < 1) begin : g_check_size
+    $error("quire_gearbox: UNIT_W, IN_UNITS, OUT_UNITS and ROW_UNITS must be 1 or more");
+  end
+
+  logic [CAPACITY*UNIT_W-1:0] data_q, kept, data_d;
+  logic [FILL_W-1:0] fill_q, base, need;
+  logic [BEAT_W-1:0] beat_q;
+  logic last, push, pop;
+
+  assign last        = beat_q == BEAT_W'(BEATS - 1);
+  assign need        = last ? FILL_W'(TAIL) : FILL_W'(OUT_UNITS);
+  assign in_ready_o  = fill_q <= FILL_W'(CAPACITY - IN_UNITS);
+  assign out_valid_o = fill_q >= need;
+  assign out_data_o  = last ? data_q[OUT_W-1:0] & TAIL_MASK : data_q[OUT_W-1:0];
+  assign push        = in_valid_i & in_ready_o;
+  assign pop         = out_valid_o & out_ready_i;
+  assign base        = pop ? fill_q - need : fill_q;
+
+  // Units at and above fill_q are zero, so that a short beat pads itself.
+  always_comb begin
+    kept = data_q;
+    if (pop) kept = last ? data_q >> (TAIL * UNIT_W) : data_q >> OUT_W;
+    data_d = kept;
+    for (int unsigned i = 0; i <= CAPACITY - IN_UNITS; i++) begin
+      if (push && base == FILL_W'(i)) data_d[i*UNIT_W+:IN_UNITS*UNIT_W] = in_data_i;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      fill_q <= '0;
+      beat_q <= '0;
+      data_q <= '0;
+    end else begin
+      fill_q <= push ? base + FILL_W'(in_count_i) : base;
+      if (pop) beat_q <= last ? '0 : beat_q + BEAT_W'(1);
+      data_q <= data_d;
+    end
+  end
+
+endmodule
