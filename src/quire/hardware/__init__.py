@@ -1,0 +1,1 @@
+"""Emit a quantized graph as synthesizable hardware, simulate it and measure it."""

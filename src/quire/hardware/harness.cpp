@@ -1,0 +1,406 @@
+// The loop that drives an emitted top and counts what it does. It knows no design: ports and inner wires are
+// found by name through Verilator's table of public variables.
+//
+// The one argument is a job folder. Read: job.txt (below), in<i>.bin (the beats of source i, samples x beats x bytes).
+// Written: out<i>.bin (the beats of sink i), ends.bin (for each sample the cycle of its last output beat, uint64),
+// probe<i>.bin (the beats of stream i, where probed), wave.vcd, and report.txt, whose lines are "name values".
+// job.txt: lines of "samples N", "seed N", "patience N" (cycles without a beat before giving up),
+// "stalls P P" (sources, sinks), "trace N" (the first cycle of the waveform), "top NAME",
+// "source PREFIX BEATS BYTES", "sink PREFIX BEATS BYTES", "stream NAME PROBED".
+//
+// A cycle: inputs change while the clock is low, the model settles, every handshake is sampled, the clock rises.
+// Sample 0 runs alone and without stalls, for the latency; then the others follow one another.
+
+#include <algorithm>
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "Vmodel.h"
+#include "verilated.h"
+#include "verilated_syms.h"
+#if VM_TRACE_VCD
+#include "verilated_vcd_c.h"
+#endif
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+constexpr uint64_t kNever = ~uint64_t{0};
+constexpr unsigned kResetCycles = 8;
+constexpr unsigned kDrainCycles = 64;      // how long the top must stay silent after its last beat
+constexpr uint64_t kCheckCycles = 1 << 16;  // how often the wall clock is read
+
+struct Random {  // xorshift64*, Vigna 2016
+  uint64_t state;
+  uint32_t operator()() {
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return static_cast<uint32_t>((state * 0x2545F4914F6CDD1DULL) >> 32);
+  }
+};
+
+struct Coin {  // true with a fixed probability
+  uint64_t threshold = 0;
+  explicit Coin(double probability = 0) : threshold(static_cast<uint64_t>(probability * 4294967296.0)) {}
+  bool operator()(Random& random) const { return threshold && random() < threshold; }
+};
+
+struct Stream {
+  std::string name;
+  uint8_t* valid = nullptr;
+  uint8_t* ready = nullptr;
+  uint8_t* data = nullptr;
+  size_t bytes = 0;
+  bool probed = false;
+  uint64_t beats = 0, stalls = 0, starved = 0;
+  Bytes seen;
+
+  bool moves() const { return *valid & *ready; }
+  void count() {
+    stalls += *valid & ~*ready & 1;
+    starved += *ready & ~*valid & 1;
+  }
+  void probe() {
+    if (probed && moves()) seen.insert(seen.end(), data, data + bytes);
+  }
+};
+
+struct Port : Stream {  // beats done are counted over the whole run
+  uint8_t* last = nullptr;
+  uint64_t beats_a_sample = 0, done = 0, total = 0;
+  Bytes memory;
+};
+
+struct Job {
+  std::string folder, top;
+  uint64_t samples = 0, seed = 1, patience = 0, trace = kNever;
+  Coin source_stalls, sink_stalls;
+  std::vector<Port> sources, sinks;
+  std::vector<Stream> streams;
+};
+
+Job job;
+VerilatedContext context;
+std::unique_ptr<Vmodel> model;
+#if VM_TRACE_VCD
+std::unique_ptr<VerilatedVcdC> wave;
+#endif
+uint64_t cycle = 0, first_input = kNever, error_at = kNever;
+uint64_t finished = kNever;  // the cycle after the last expected beat
+std::vector<uint64_t> ends;
+
+std::string path(const std::string& name) { return job.folder + "/" + name; }
+
+void write(const std::string& name, const void* data, size_t bytes) {
+  std::ofstream file(path(name), std::ios::binary);
+  file.write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
+  if (!file.good()) {
+    std::cerr << "cannot write " << path(name) << "\n";
+    std::exit(1);
+  }
+}
+
+void report(const Stream& stream, std::ostream& out) {
+  out << "stream " << stream.name << " " << stream.beats << " " << stream.stalls << " " << stream.starved
+      << "\n";
+}
+
+// Write every result and leave; a failure is empty when all went well.
+[[noreturn]] void finish(const std::string& failure) {
+  std::ostringstream text;
+  text << "cycles " << std::min(cycle, finished) << "\n";
+  if (first_input != kNever) text << "first " << first_input << "\n";
+  for (const auto& port : job.sources) report(port, text);
+  for (const auto& stream : job.streams) report(stream, text);
+  for (const auto& port : job.sinks) report(port, text);
+  if (!failure.empty()) text << "failure " << failure << "\n";
+#if VM_TRACE_VCD
+  if (wave) wave->close();
+#endif
+  for (size_t i = 0; i < job.sinks.size(); ++i)
+    write("out" + std::to_string(i) + ".bin", job.sinks[i].memory.data(), job.sinks[i].memory.size());
+  for (size_t i = 0; i < job.streams.size(); ++i)
+    if (job.streams[i].probed)
+      write("probe" + std::to_string(i) + ".bin", job.streams[i].seen.data(), job.streams[i].seen.size());
+  write("ends.bin", ends.data(), ends.size() * sizeof(uint64_t));
+  write("report.txt", text.str().data(), text.str().size());
+  std::fflush(nullptr);
+  std::_Exit(failure.empty() ? 0 : 2);  // the model's destructor may not run inside its own evaluation
+}
+
+VerilatedVar* find(const std::string& scope, const std::string& name) {
+  const VerilatedScope* found = context.scopeFind(scope.c_str());
+  return found ? found->varFind(name.c_str()) : nullptr;
+}
+
+uint8_t* wire(const std::string& scope, const std::string& name, size_t bytes = 1) {
+  VerilatedVar* variable = find(scope, name);
+  if (!variable) finish("the top module '" + job.top + "' has no wire '" + name + "', which manifest.json asks for");
+  const size_t found = (static_cast<size_t>(variable->entBits()) + 7) / 8;
+  if (bytes && found != bytes)
+    finish("'" + name + "' has " + std::to_string(found) + " bytes, and manifest.json says " + std::to_string(bytes));
+  return static_cast<uint8_t*>(variable->datap());
+}
+
+void bind(Port& port) {
+  const std::string scope = "TOP.TOP";
+  port.data = wire(scope, port.name + "_tdata", port.bytes);
+  port.valid = wire(scope, port.name + "_tvalid");
+  port.ready = wire(scope, port.name + "_tready");
+  port.last = wire(scope, port.name + "_tlast");
+  port.total = job.samples * port.beats_a_sample;
+}
+
+void bind(Stream& stream) {
+  const std::string scope = "TOP." + job.top;
+  stream.valid = wire(scope, stream.name + "_valid");
+  stream.ready = wire(scope, stream.name + "_ready");
+  if (!stream.probed) return;
+  stream.data = wire(scope, stream.name + "_data", 0);
+  stream.bytes = (static_cast<size_t>(find(scope, stream.name + "_data")->entBits()) + 7) / 8;
+}
+
+void load(Port& source, size_t index) {
+  const std::string name = path("in" + std::to_string(index) + ".bin");
+  source.memory.resize(source.total * source.bytes);
+  std::ifstream file(name, std::ios::binary);
+  file.read(reinterpret_cast<char*>(source.memory.data()), static_cast<std::streamsize>(source.memory.size()));
+  if (file.gcount() != static_cast<std::streamsize>(source.memory.size())) finish("cannot read " + name);
+}
+
+void read_job() {
+  std::ifstream file(path("job.txt"));
+  std::string line, word;
+  while (std::getline(file, line)) {
+    std::istringstream in(line);
+    in >> word;
+    if (word == "samples") in >> job.samples;
+    if (word == "seed") in >> job.seed;
+    if (word == "patience") in >> job.patience;
+    if (word == "trace") in >> job.trace;
+    if (word == "top") in >> job.top;
+    if (word == "stalls") {
+      double sources = 0, sinks = 0;
+      in >> sources >> sinks;
+      job.source_stalls = Coin(sources);
+      job.sink_stalls = Coin(sinks);
+    }
+    if (word == "source" || word == "sink") {
+      Port port;
+      in >> port.name >> port.beats_a_sample >> port.bytes;
+      (word == "source" ? job.sources : job.sinks).push_back(port);
+    }
+    if (word == "stream") {
+      Stream stream;
+      in >> stream.name >> stream.probed;
+      job.streams.push_back(stream);
+    }
+  }
+}
+
+void dump([[maybe_unused]] uint64_t time) {
+#if VM_TRACE_VCD
+  if (wave) wave->dump(time);
+#endif
+}
+
+void open_wave() {
+#if VM_TRACE_VCD
+  if (cycle != job.trace) return;
+  wave = std::make_unique<VerilatedVcdC>();
+  model->trace(wave.get(), 99);
+  wave->open(path("wave.vcd").c_str());
+#endif
+}
+
+// One clock period is 10 units of the waveform: low first, then high.
+void settle() {
+  open_wave();
+  model->aclk = 0;
+  model->eval();
+  dump(cycle * 10);
+}
+
+void tick() {
+  model->aclk = 1;
+  model->eval();
+  dump(cycle * 10 + 5);
+  ++cycle;
+}
+
+void reset() {
+  model->aresetn = 0;
+  for (auto& source : job.sources) *source.valid = 0;
+  for (auto& sink : job.sinks) *sink.ready = 0;
+  for (unsigned i = 0; i < kResetCycles; ++i) {
+    settle();
+    tick();
+  }
+  model->aresetn = 1;
+}
+
+void present(Port& source) {
+  std::memcpy(source.data, source.memory.data() + source.done * source.bytes, source.bytes);
+  *source.last = (source.done + 1) % source.beats_a_sample == 0;
+  *source.valid = 1;
+}
+
+void take(Port& sink) {
+  if (sink.done == sink.total) finish("'" + sink.name + "' gives more beats than its samples have");
+  const bool last = (sink.done + 1) % sink.beats_a_sample == 0;
+  if (last != static_cast<bool>(*sink.last))
+    finish("'" + sink.name + "_tlast' is " + (last ? "0" : "1") + " on beat " +
+           std::to_string(sink.done % sink.beats_a_sample) + " of sample " +
+           std::to_string(sink.done / sink.beats_a_sample) + ", which has " +
+           std::to_string(sink.beats_a_sample) + " beats");
+  std::memcpy(sink.memory.data() + sink.done * sink.bytes, sink.data, sink.bytes);
+  if (last) ends[sink.done / sink.beats_a_sample] = cycle;
+  ++sink.done;
+}
+
+std::string names(bool (*holds)(const Stream&)) {
+  std::string text;
+  const auto add = [&](const Stream& stream) {
+    if (holds(stream)) text += (text.empty() ? "" : ", ") + stream.name;
+  };
+  for (const auto& port : job.sources) add(port);
+  for (const auto& stream : job.streams) add(stream);
+  for (const auto& port : job.sinks) add(port);
+  return text.empty() ? "none" : text;
+}
+
+[[noreturn]] void stuck() {
+  for (auto& sink : job.sinks) *sink.ready = 1;
+  settle();
+  std::string text = "no beat moved for " + std::to_string(job.patience) + " cycles; valid without ready: " +
+                     names([](const Stream& s) { return *s.valid && !*s.ready; }) + "; ready without valid: " +
+                     names([](const Stream& s) { return *s.ready && !*s.valid; });
+  for (const auto* side : {&job.sources, &job.sinks})
+    for (const auto& port : *side)
+      text += "; " + port.name + ": " + std::to_string(port.done) + " of " + std::to_string(port.total) + " beats";
+  finish(text);
+}
+
+bool pending(const std::vector<Port>& ports, uint64_t samples) {
+  for (const auto& port : ports)
+    if (port.done < samples * port.beats_a_sample) return true;
+  return false;
+}
+
+void progress(bool now) {
+  using Clock = std::chrono::steady_clock;
+  static Clock::time_point next = Clock::now();
+  if (!now && Clock::now() < next) return;
+  next = Clock::now() + std::chrono::milliseconds(250);
+  uint64_t samples = job.samples;
+  for (const auto& sink : job.sinks) samples = std::min(samples, sink.done / sink.beats_a_sample);
+  std::printf("progress %" PRIu64 " %" PRIu64 "\n", samples, cycle);
+  std::fflush(stdout);
+}
+
+// Move beats until every port has done `samples` samples; count only where the beats follow one another.
+void run(uint64_t samples, bool streaming, Random& random) {
+  const Coin source_stalls = streaming ? job.source_stalls : Coin();
+  const Coin sink_stalls = streaming ? job.sink_stalls : Coin();
+  uint64_t idle = 0;
+  while (pending(job.sources, samples) || pending(job.sinks, samples)) {
+    for (auto& source : job.sources)
+      if (!*source.valid && source.done < samples * source.beats_a_sample && !source_stalls(random)) present(source);
+    for (auto& sink : job.sinks) *sink.ready = !sink_stalls(random);
+    settle();
+    bool moved = false;
+    const auto watch = [&](Stream& stream) {
+      const bool moves = stream.moves();
+      moved |= moves;
+      stream.beats += moves;
+      if (streaming) stream.count();
+    };
+    for (auto& stream : job.streams) {
+      watch(stream);
+      stream.probe();
+    }
+    for (auto& sink : job.sinks) {
+      watch(sink);
+      if (sink.moves()) take(sink);
+    }
+    for (auto& source : job.sources) watch(source);
+    if (error_at == kNever && model->error) error_at = cycle;
+    // Ready is sampled before the edge, and valid falls after it.
+    static std::vector<Port*> accepted;
+    accepted.clear();
+    for (auto& source : job.sources)
+      if (source.moves()) accepted.push_back(&source);
+    if (first_input == kNever && !accepted.empty()) first_input = cycle;
+    tick();
+    for (Port* source : accepted) {
+      ++source->done;
+      *source->valid = 0;
+    }
+    idle = moved ? 0 : idle + 1;
+    if (idle >= job.patience) stuck();
+    if (cycle % kCheckCycles == 0) progress(false);
+  }
+}
+
+// Every expected beat is out: the top must give no other.
+void drain() {
+  finished = cycle;
+  progress(true);
+  for (unsigned i = 0; i < kDrainCycles; ++i) {
+    for (auto& sink : job.sinks) *sink.ready = 1;
+    settle();
+    for (auto& sink : job.sinks)
+      if (*sink.valid) take(sink);
+    tick();
+  }
+}
+
+}  // namespace
+
+// What Verilator reports at run time ends the run: a warning is a missing or short memory file.
+void vl_stop(const char* file, int line, const char*) {
+  finish("an assertion failed in " + std::string(file) + ":" + std::to_string(line) + ", cycle " +
+         std::to_string(cycle));
+}
+void vl_fatal(const char* file, int, const char*, const char* message) {
+  finish(std::string(message) + ": " + file + ", cycle " + std::to_string(cycle));
+}
+void vl_warn(const char* file, int, const char*, const char* message) {
+  finish(std::string(message) + ": " + file);
+}
+
+int main(int count, char** arguments) {
+  if (count != 2) return 1;
+  job.folder = arguments[1];
+  read_job();
+  ends.assign(job.samples, 0);
+  context.randReset(2);  // registers without a reset start at random: what depends on them shows
+  context.randSeed(static_cast<int>(job.seed % 0x7fffffff) + 1);
+#if VM_TRACE_VCD
+  context.traceEverOn(true);
+#endif
+  model = std::make_unique<Vmodel>(&context);
+  for (auto& source : job.sources) bind(source);
+  for (auto& sink : job.sinks) bind(sink);
+  for (auto& stream : job.streams) bind(stream);
+  for (size_t i = 0; i < job.sources.size(); ++i) load(job.sources[i], i);
+  for (auto& sink : job.sinks) sink.memory.resize(sink.total * sink.bytes);
+  Random random{job.seed * 0x9E3779B97F4A7C15ULL | 1};
+  reset();
+  run(1, false, random);
+  run(job.samples, true, random);
+  drain();
+  if (error_at != kNever) finish("the top's error output rose in cycle " + std::to_string(error_at));
+  finish("");
+}

