@@ -1,0 +1,20 @@
+// Decodes -1, 0 and +1 from two bits; the fourth code is read as -1.
+//
+// value = sig; shift_o is 0. Combinational, nothing is registered.
+
+module quire_decode_ternary #(
+  parameter int unsigned LANES = 1
+) (
+  input  logic [LANES*2-1:0] code_i,
+  output logic [LANES*2-1:0] sig_o,
+  output logic [LANES-1:0]   shift_o
+);
+  if (LANES < 1) begin : gen_check_lanes
+    $error("quire_decode_ternary: LANES must be at least 1");
+  end
+
+  for (genvar l = 0; l < LANES; l++) begin : gen_lane
+    assign sig_o[l*2 +: 2] = {code_i[l*2+1], |code_i[l*2 +: 2]};
+  end
+  assign shift_o = '0;
+endmodule
