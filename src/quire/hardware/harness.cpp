@@ -5,7 +5,7 @@
 // Written: out<i>.bin (the beats of sink i), ends.bin (for each sample the cycle of its last output beat, uint64),
 // probe<i>.bin (the beats of stream i, where probed), wave.vcd, and report.txt, whose lines are "name values".
 // job.txt: lines of "samples N", "seed N", "patience N" (cycles without a beat before giving up),
-// "stalls P P" (sources, sinks), "trace N" (the first cycle of the waveform), "top NAME",
+// "stalls P P" (sources, sinks), "trace N" (the cycle in which the waveform begins), "top NAME",
 // "source PREFIX BEATS BYTES", "sink PREFIX BEATS BYTES", "stream NAME PROBED".
 //
 // A cycle: inputs change while the clock is low, the model settles, every handshake is sampled, the clock rises.
@@ -37,6 +37,7 @@ using Bytes = std::vector<uint8_t>;
 
 constexpr uint64_t kNever = ~uint64_t{0};
 constexpr unsigned kResetCycles = 8;
+constexpr unsigned kIdleCycles = 20;       // how many of a stuck run's idle cycles a waveform shows
 constexpr unsigned kDrainCycles = 64;      // how long the top must stay silent after its last beat
 constexpr uint64_t kCheckCycles = 1 << 16;  // how often the wall clock is read
 
@@ -96,8 +97,9 @@ std::unique_ptr<Vmodel> model;
 #if VM_TRACE_VCD
 std::unique_ptr<VerilatedVcdC> wave;
 #endif
-uint64_t cycle = 0, first_input = kNever, error_at = kNever;
-uint64_t finished = kNever;  // the cycle after the last expected beat
+uint64_t cycle = 0, first_input = kNever;
+uint64_t moved_at = 0;       // when a beat last moved
+uint64_t finished = kNever;  // what a waveform should reach, if it is not all of the run
 std::vector<uint64_t> ends;
 
 std::string path(const std::string& name) { return job.folder + "/" + name; }
@@ -109,6 +111,13 @@ void write(const std::string& name, const void* data, size_t bytes) {
     std::cerr << "cannot write " << path(name) << "\n";
     std::exit(1);
   }
+}
+
+void close_wave() {
+#if VM_TRACE_VCD
+  if (wave) wave->close();
+  wave.reset();
+#endif
 }
 
 void report(const Stream& stream, std::ostream& out) {
@@ -125,9 +134,7 @@ void report(const Stream& stream, std::ostream& out) {
   for (const auto& stream : job.streams) report(stream, text);
   for (const auto& port : job.sinks) report(port, text);
   if (!failure.empty()) text << "failure " << failure << "\n";
-#if VM_TRACE_VCD
-  if (wave) wave->close();
-#endif
+  close_wave();
   for (size_t i = 0; i < job.sinks.size(); ++i)
     write("out" + std::to_string(i) + ".bin", job.sinks[i].memory.data(), job.sinks[i].memory.size());
   for (size_t i = 0; i < job.streams.size(); ++i)
@@ -250,6 +257,11 @@ void reset() {
   model->aresetn = 1;
 }
 
+void check_error() {
+  if (model->error)
+    finish("the error output rose in cycle " + std::to_string(cycle) + ": an input's tlast is misplaced");
+}
+
 void present(Port& source) {
   std::memcpy(source.data, source.memory.data() + source.done * source.bytes, source.bytes);
   *source.last = (source.done + 1) % source.beats_a_sample == 0;
@@ -281,6 +293,7 @@ std::string names(bool (*holds)(const Stream&)) {
 }
 
 [[noreturn]] void stuck() {
+  finished = moved_at + kIdleCycles;
   for (auto& sink : job.sinks) *sink.ready = 1;
   settle();
   std::string text = "no beat moved for " + std::to_string(job.patience) + " cycles; valid without ready: " +
@@ -313,12 +326,12 @@ void progress(bool now) {
 void run(uint64_t samples, bool streaming, Random& random) {
   const Coin source_stalls = streaming ? job.source_stalls : Coin();
   const Coin sink_stalls = streaming ? job.sink_stalls : Coin();
-  uint64_t idle = 0;
   while (pending(job.sources, samples) || pending(job.sinks, samples)) {
     for (auto& source : job.sources)
       if (!*source.valid && source.done < samples * source.beats_a_sample && !source_stalls(random)) present(source);
     for (auto& sink : job.sinks) *sink.ready = !sink_stalls(random);
     settle();
+    check_error();
     bool moved = false;
     const auto watch = [&](Stream& stream) {
       const bool moves = stream.moves();
@@ -335,7 +348,6 @@ void run(uint64_t samples, bool streaming, Random& random) {
       if (sink.moves()) take(sink);
     }
     for (auto& source : job.sources) watch(source);
-    if (error_at == kNever && model->error) error_at = cycle;
     // Ready is sampled before the edge, and valid falls after it.
     static std::vector<Port*> accepted;
     accepted.clear();
@@ -347,8 +359,8 @@ void run(uint64_t samples, bool streaming, Random& random) {
       ++source->done;
       *source->valid = 0;
     }
-    idle = moved ? 0 : idle + 1;
-    if (idle >= job.patience) stuck();
+    if (moved) moved_at = cycle;
+    if (cycle - moved_at >= job.patience) stuck();
     if (cycle % kCheckCycles == 0) progress(false);
   }
 }
@@ -357,9 +369,11 @@ void run(uint64_t samples, bool streaming, Random& random) {
 void drain() {
   finished = cycle;
   progress(true);
+  close_wave();
   for (unsigned i = 0; i < kDrainCycles; ++i) {
     for (auto& sink : job.sinks) *sink.ready = 1;
     settle();
+    check_error();
     for (auto& sink : job.sinks)
       if (*sink.valid) take(sink);
     tick();
@@ -401,6 +415,5 @@ int main(int count, char** arguments) {
   run(1, false, random);
   run(job.samples, true, random);
   drain();
-  if (error_at != kNever) finish("the top's error output rose in cycle " + std::to_string(error_at));
   finish("");
 }

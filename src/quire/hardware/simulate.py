@@ -242,7 +242,8 @@ def _write_waveform(
     with _Bar(1, False) as bar:
         _drive(simulator, emitted, job, bar)
     waveform.path.parent.mkdir(parents=True, exist_ok=True)
-    waveform.path.write_bytes((job / "wave.vcd").read_bytes())
+    if (job / "wave.vcd").is_file():  # not if the top lacks a wire
+        waveform.path.write_bytes((job / "wave.vcd").read_bytes())
 
 
 def _said(emitted: Emitted) -> str:

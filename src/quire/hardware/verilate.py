@@ -25,7 +25,7 @@ _PORT_WIRES = ("tdata", "tvalid", "tready", "tlast")
 _STREAM_WIRES = ("data", "valid", "ready")
 _OPTIONS = (
     *("--cc", "--exe", "-O3", "--assert", "--x-assign", "fast", "--x-initial", "unique"),
-    *("-Wno-fatal", "--prefix", _PREFIX),
+    *("-Wno-fatal", "-Werror-USERERROR", "-Werror-USERFATAL", "--prefix", _PREFIX),
 )
 _RUNTIME = ("verilated.cpp", "verilated_dpi.cpp", "verilated_threads.cpp", "verilated_vcd_c.cpp")
 # The harness says what happens at $error, at a fatal error and at a warning such as a missing file.
