@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -51,7 +53,7 @@ class CaptureInfo:
     """What capture found out about a model, in `graph.meta["quire"]`.
 
     unknown_ops: "module path: target" of each op that Quire does not know; it runs in fp32.
-    dynamic_batch: whether the graph takes any batch size.
+    dynamic_batch: whether the graph takes any batch size. Otherwise its inputs are one example.
     """
 
     unknown_ops: tuple[str, ...]
@@ -64,8 +66,12 @@ def capture(
     """The graph of `model`, each tensor typed, for `sites`, `quantize` and every later stage.
 
     model: any module that `torch.export` takes, on any device, in fp32, bf16 or fp16.
-    example_inputs: a tuple of arguments or a dict of keyword arguments. With `dynamic_batch` every
-        tensor whose first size is that of the first tensor has a batch there, which stays free.
+    example_inputs: a tuple of arguments or a dict of keyword arguments. What is no tensor in them
+        (None, a number, a string) is a constant of the graph, whatever a later call gives.
+    dynamic_batch: every tensor whose first size is that of the first tensor has a batch there,
+        which stays free. False fixes every size, for models that allow no other or take no batch;
+        nothing then tells a batch from other axes, and all of the inputs count as one example in
+        sites and costs: give a batch of one.
 
     The graph shares its parameters and buffers with `model`: training the graph trains the model,
     and its state dict has the keys of the model's. It runs on the device of the capture, where its
@@ -74,13 +80,12 @@ def capture(
     the model hands to a fused attention in training alone is not seen. What no pass rewrites
     computes what the model computes, bit for bit.
 
-    Raises CaptureError, naming the line of the model, where control flow depends on data, and
-    where `model` cannot be exported or fixes its batch size.
+    Raises CaptureError for inputs that `forward` does not take, and, naming the line of the model,
+    where control flow depends on data and where `model` cannot be exported or fixes its batch size.
     """
     _check_examples(model, example_inputs)
-    arguments, shapes = _dynamic(example_inputs) if dynamic_batch else (example_inputs, None)
     with _evaluating(model):
-        program = _exported(model, arguments, shapes)
+        program = _exported(model, example_inputs, dynamic_batch)
     graph = _graph_of(program, model)
     for run in PASSES:
         run(graph)
@@ -100,19 +105,45 @@ def _check_examples(model: object, example_inputs: object) -> None:
             f"the example inputs of {type(model).__name__} are a {type(example_inputs).__name__}: "
             "give a tuple, such as (x,), or a dict of keyword arguments"
         )
+    args, kwargs = _call(cast("Examples", example_inputs))
+    signature = inspect.signature(model.forward)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise CaptureError(
+            f"the example inputs do not suit {type(model).__name__}.forward{signature}: {error}"
+        ) from None
+    shape = _first_shape(example_inputs)
+    if 0 in shape[:1]:
+        raise CaptureError(f"the first example input has the shape {shape}: give one with a value")
 
 
-def _exported(model: nn.Module, arguments: Examples, shapes: Any) -> ExportedProgram:
+def _call(example_inputs: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as positional and keyword arguments."""
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    return example_inputs, {}
+
+
+def _first_shape(example_inputs: object) -> tuple[int, ...]:
+    """The shape of the first tensor that has axes; its first size is that of the batch."""
+    leaves = pytree.tree_leaves(example_inputs)
+    shapes = (tuple(x.shape) for x in leaves if isinstance(x, torch.Tensor))
+    return next(filter(None, shapes), ())
+
+
+def _exported(model: nn.Module, example_inputs: Examples, dynamic_batch: bool) -> ExportedProgram:
     """The functional program; composite ops that passes and sites know stay whole."""
-    args = arguments if isinstance(arguments, tuple) else ()
-    kwargs = dict(arguments) if isinstance(arguments, Mapping) else {}
+    arguments, shapes = _dynamic(example_inputs) if dynamic_batch else (example_inputs, None)
+    # export leaves marks on the tensors that it is given, which a later capture would read
+    args, kwargs = _call(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, arguments))
     try:
         with _silence():
             program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
             mark_dropout(program.graph_module)
             return program.run_decompositions(_decompositions())
     except Exception as error:
-        raise CaptureError(_explain(model, error)) from error
+        raise CaptureError(_explain(model, _first_shape(example_inputs), error)) from error
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
@@ -170,8 +201,7 @@ def _hold(graph: GraphModule, name: str, value: torch.Tensor, *, persistent: boo
 
 def _dynamic(example_inputs: Examples) -> tuple[Examples, Any]:
     """Inputs of at least two examples, since export fixes a size of one; and the sizes to free."""
-    tensors = [x for x in pytree.tree_leaves(example_inputs) if isinstance(x, torch.Tensor)]
-    batch = next((x.shape[0] for x in tensors if x.dim()), None)
+    batch = next(iter(_first_shape(example_inputs)), None)
 
     def is_batched(x: object) -> bool:
         return isinstance(x, torch.Tensor) and x.dim() > 0 and x.shape[0] == batch
@@ -218,17 +248,23 @@ _CAUSES = (
     ),
     (
         "Constraints violated",
-        "it fixes the batch size; free it in the model, or capture with dynamic_batch=False",
+        "it fixes the batch size; give a tensor with a batch first (by name, any order will do), "
+        "free the batch in the model, or capture one example with dynamic_batch=False",
     ),
     ("DynamicCache", "it returns a cache; set model.config.use_cache = False"),
 )
 
 
-def _explain(model: nn.Module, error: Exception) -> str:
-    """Why the model cannot be captured, and where in its source."""
+def _explain(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
+    """Why the model cannot be captured, and where in its source; sizes such as s31 are the batch.
+
+    shape: of the tensor from which the batch was read.
+    """
     text = str(error)
     reason = next((reason for sign, reason in _CAUSES if sign in text), None)
     reason = reason or f"torch.export fails: {text.strip().splitlines()[0] if text else error!r}"
+    if "batch" in reason or re.search(r"\bs\d+\b", reason):
+        reason += f"; the batch was read from the first tensor, which has the shape {shape}"
     return f"{type(model).__name__} cannot be captured: {reason}{_model_line(error)}"
 
 

@@ -27,7 +27,10 @@ def _type_has_the_traced_shape(graph: GraphModule, node: Node) -> str | None:
 def _op_is_functional(graph: GraphModule, node: Node) -> str | None:
     if node.op != "call_function" or not node.is_impure(impure_random=False):
         return None
-    return f"writes in place ({node.target}); keep state out of forward()"
+    written = node.args[0] if node.args else None
+    held = written if isinstance(written, Node) and written.op == "get_attr" else None
+    what = f"{held.target!r} of the model" if held else "a tensor"
+    return f"writes {what} in place ({node.target}); return the new value, or take it as an input"
 
 
 def _attribute_exists(graph: GraphModule, node: Node) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quire.errors import CaptureError
-from quire.graph import capture
+from quire.graph import capture, sites
 from quire.ops.fold import folded_weight
 
 aten = torch.ops.aten
@@ -284,8 +285,57 @@ def test_a_model_that_writes_its_buffers_is_refused():
             self.count += 1
             return x * self.count
 
-    with pytest.raises(CaptureError, match="writes in place"):
+    with pytest.raises(CaptureError, match=r"writes 'count' of the model in place .*; return the"):
         capture(Model(), (torch.randn(2, 4),))
+
+
+class Masked(nn.Module):
+    """Attention whose mask is its first input."""
+
+    def forward(self, mask: Tensor, x: Tensor) -> Tensor:
+        x = x.unsqueeze(1)
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (1, 1, 5, 5)])
+def test_a_mask_read_as_a_batch_is_named(shape):
+    mask, x = torch.ones(shape, dtype=torch.bool), torch.randn(3, 5, 8)
+    words = (
+        rf"the batch was read from the first tensor, which has the shape {re.escape(str(shape))}"
+    )
+    with pytest.raises(CaptureError, match=words):
+        capture(Masked(), (mask, x))
+    graph = capture(Masked(), {"x": x, "mask": mask})
+    torch.testing.assert_close(graph(x=x[:2], mask=mask), Masked()(mask, x[:2]))
+
+
+def test_an_input_without_a_batch_is_named_or_counts_as_one_example():
+    x = torch.randn(6)
+    with pytest.raises(CaptureError, match=r"give a tensor with a batch first .* shape \(6,\)"):
+        capture(nn.Linear(6, 4), (x,))
+    graph = capture(nn.Linear(6, 4), (x,), dynamic_batch=False)
+    found = sites(graph)
+    assert (found["linear.input"].shape, found["linear.input"].macs) == ((6,), 24)
+    fixed = capture(nn.Linear(6, 4), (torch.randn(3, 6),), dynamic_batch=False)
+    assert sites(fixed)["linear.input"].shape == (3, 6)  # all of the inputs are the example
+
+
+def test_inputs_that_forward_does_not_take():
+    words = r"do not suit Masked.forward\(mask: .*, x: .*missing a required argument: 'x'"
+    with pytest.raises(CaptureError, match=words):
+        capture(Masked(), (torch.zeros(2, 4),))
+    with pytest.raises(CaptureError, match=r"has the shape \(0, 4\): give one with a value"):
+        capture(nn.Linear(4, 4), (torch.zeros(0, 4),))
+
+
+def test_what_is_no_tensor_is_a_constant_of_the_graph():
+    class Model(nn.Module):
+        def forward(self, x: Tensor, bias: Tensor | None, power: int) -> Tensor:
+            return x**power if bias is None else x**power + bias
+
+    x = torch.randn(2, 4)
+    graph = capture(Model(), (x, None, 3))
+    assert torch.equal(graph(x[:1], None, 3), x[:1] ** 3)
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # in torch's own deepcopy
