@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,51 @@ def test_keyword_inputs_and_explicit_examples(
     expected = q(**named)
     assert torch.equal(quire.load(make(7), path)(**named), expected)
     assert torch.equal(quire.load(make(7), path, named)(**named), expected)
+
+
+class Nested(nn.Module):
+    """Takes tensors inside of dicts and lists, and what is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, batch: Any, scale: float, mask: Tensor | None) -> Tensor:
+        x = self.fc(batch["x"]) * scale + batch["more"][0] + batch["more"][1][0]
+        return x if mask is None else x * mask
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_nested_inputs_and_what_is_no_tensor(tmp_path: Path, by_name: bool) -> None:
+    x, path = torch.randn(3, 8), tmp_path / "m.safetensors"
+    batch = {"x": x, "more": [x + 1, (x + 2,)]}
+    named = {"batch": batch, "scale": 1.5, "mask": None}
+    args, kwargs = ((), named) if by_name else (tuple(named.values()), {})
+    graph = quire.capture(Nested(), kwargs or args)
+    q = quire.quantize(graph, Plan.uniform(graph, "mxint4"))
+    quire.save(q, path)
+    with safe_open(path, "pt") as file:
+        examples = json.loads(file.metadata()["quire"])["inputs"]["examples"]
+    kind, value = ("dict", examples["dict"]["batch"]) if by_name else ("tuple", None)
+    assert kind in examples
+    assert value in (None, {"dict": {"x": TENSOR, "more": [TENSOR, {"tuple": [TENSOR]}]}})
+    loaded = quire.load(Nested(), path)
+    assert torch.equal(loaded(*args, **kwargs), q(*args, **kwargs))
+    assert path.stat().st_size == quire.cost(graph, Plan.uniform(graph, "mxint4")).memory
+
+
+TENSOR = {"tensor": ["float32", [2, 8]]}
+
+
+def test_inputs_that_json_does_not_hold_are_asked_for(tmp_path: Path) -> None:
+    x, path = torch.randn(3, 8), tmp_path / "m.safetensors"
+    inputs = (OrderedDict(x=x, more=[x, (x,)]), 1.5, None)
+    q = quire.quantize(quire.capture(Nested(), inputs), Plan())
+    quire.save(q, path)
+    with pytest.raises(CheckpointError, match=r"holds a OrderedDict: give load\(\) example_inputs"):
+        quire.load(Nested(), path)
+    model = Nested()
+    assert torch.equal(quire.load(model, path, inputs)(*inputs), q(*inputs))
 
 
 def test_bfloat16(inputs: tuple[Tensor, Tensor], tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from quire.formats import Format, parse
 FREE_STEPS = range(-2, 3)
 _HOLE = re.compile(r"(?:(\w+)=)?(-?\d+\.\.-?\d+|-?\d+(?:\|-?\d+)+|free|fitted)(?=[,)])")
 
-# Takes a format string with `{}` for an integer, gives the integer that fits a site's data best.
-Fit = Callable[[str], int]
+# Takes a format string with `{}` for an integer, gives the integer that fits a site's data best;
+# None where no such format fits the dtype of the data.
+Fit = Callable[[str], int | None]
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,14 @@ class Pattern:
         """The format string with the holes filled in."""
         return self.template.format_map(settings)
 
-    def format(self, settings: Mapping[str, int], fit: Fit) -> Format:
-        """The format of `settings`, whose steps count from the integer that `fit` finds."""
+    def format(self, settings: Mapping[str, int], fit: Fit) -> Format | None:
+        """The format of `settings`, whose steps count from the integer that `fit` finds, if any."""
         filled = dict(settings)
         for hole in self.holes:
             if hole.fitted:
                 best = fit(self.template.format_map({**settings, hole.name: "{}"}))
+                if best is None:
+                    return None
                 filled[hole.name] = best + settings[hole.name]
         return parse(self.fill(filled))
 

@@ -14,7 +14,7 @@ from quire.errors import StudyError
 from quire.explore.patterns import Fit, Pattern
 from quire.formats import Format
 from quire.graph import Site
-from quire.precision.legal import is_legal, rule_of, suits
+from quire.precision.legal import is_legal, legal_formats, suits
 
 Genome: TypeAlias = tuple[int, ...]
 """A plan as indices: for each group in order, which of its candidates."""
@@ -24,7 +24,7 @@ Params: TypeAlias = dict[str, int | str]
 
 Formats: TypeAlias = str | Format | Sequence[str | Format]
 FormatLists: TypeAlias = Formats | Mapping[str, Formats]
-FitSites: TypeAlias = Callable[[Sequence[Site], str], int]
+FitSites: TypeAlias = Callable[[Sequence[Site], str], int | None]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,13 @@ class Space:
         pairs = zip(self.groups, genome, strict=True)
         return {site.name: g.candidates[i].format for g, i in pairs for site in g.sites}
 
+    def genome_of(self, formats: Mapping[str, str]) -> Genome:
+        """The inverse of `formats`."""
+        return tuple(
+            [candidate.format for candidate in group.candidates].index(formats[group.name])
+            for group in self.groups
+        )
+
     def uniform(self) -> dict[str, Genome]:
         """{label: plan} for each format, or setting of a pattern, that every group may take.
 
@@ -168,7 +175,8 @@ def build_space(
     formats: format patterns for every selected site, or {site pattern: format patterns}, where the
         last match wins and the keys select the sites.
     selected: fnmatch patterns of site names; None: the operands of products and convolutions.
-    fit: gives, for a group's sites and a template such as `fixed(8,{})`, the best integer.
+    fit: gives, for a group's sites and a template such as `fixed(8,{})`, the best integer; None
+        where no such format fits the sites' dtype.
     A pattern with a wildcard leaves out the sites that none of the formats suits.
     Raises StudyError for a pattern that matches no site, for a site named exactly, or all sites,
         without a legal format.
@@ -189,7 +197,10 @@ def build_space(
         groups.setdefault(site.tie, []).append(site)
     found = [_group(g, _last_match(g[0], parsed), fit, selected or ()) for g in groups.values()]
     if not any(found):
-        raise StudyError("no site can take any of the formats: add formats, or search other sites")
+        raise StudyError(
+            f"no site can take any of the formats; {chosen[0].name}, for one, takes "
+            f"{legal_formats(chosen[0])}: add formats, or search other sites"
+        )
     return Space(tuple(group for group in found if group is not None))
 
 
@@ -247,7 +258,7 @@ def _group(
 
 def _unfilled(named: Sequence[Site], texts: Sequence[str]) -> None:
     for site in named:
-        raise StudyError(f"site {site.name} takes {rule_of(site).words}, not {', '.join(texts)}")
+        raise StudyError(f"site {site.name} takes {legal_formats(site)}, not {', '.join(texts)}")
 
 
 def _settings(
@@ -256,7 +267,7 @@ def _settings(
     """The settings of a pattern that every one of the sites takes, with their formats."""
     for settings in pattern.settings():
         fmt = pattern.format(settings, fit)
-        if all(takes(site, fmt) for site in sites):
+        if fmt is not None and all(takes(site, fmt) for site in sites):
             yield settings, fmt
 
 
@@ -271,7 +282,7 @@ def _candidate(
 
 def _fit_once(sites: Sequence[Site], fit: FitSites | None) -> Fit:
     @cache
-    def fitted(template: str) -> int:
+    def fitted(template: str) -> int | None:
         if fit is None:
             raise StudyError(f"{template.format('fitted')}: no calibration data to fit it to")
         return fit(sites, template)

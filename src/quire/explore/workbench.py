@@ -73,7 +73,7 @@ class Workbench:
             error=error,
         )
 
-    def fit(self, group: Sequence[Site], template: str) -> int:
+    def fit(self, group: Sequence[Site], template: str) -> int | None:
         """The integer that suits the tensors of a group of sites best (`fit_integer`)."""
         return fit_integer(template, [self._tensors[site.name] for site in group])
 

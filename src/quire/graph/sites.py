@@ -29,6 +29,8 @@ class Site:
     operand: last part of the name ("input", "weight", "query", ...).
     role: what the tensor is to the op.
     shape: for one example (a weight: all of it; a scalar constant: ()).
+    batch_axes: the axes of `shape` along which a batch lies; none where its size is fixed.
+    dtype: of the tensor; None for a scalar constant or a table.
     elements: how many values that is.
     macs: multiply-accumulates for one example that the tensor feeds; 0 unless `is_operand`.
     axis: the axis along which blocks run, one for a tie group (that of its first product);
@@ -48,6 +50,8 @@ class Site:
     operand: str
     role: Role
     shape: Shape
+    batch_axes: tuple[int, ...]
+    dtype: torch.dtype | None
     elements: int
     macs: int
     axis: Axis
@@ -62,10 +66,7 @@ def sites(graph: GraphModule) -> dict[str, Site]:
 
     Raises `CaptureError` for a module that `capture` did not give.
     """
-    if "quire" not in getattr(graph, "meta", {}):
-        raise CaptureError(
-            f"this {type(graph).__name__} is not a captured graph: give one of quire.capture"
-        )
+    check_captured(graph)
     origin = origins(graph)
     edges = {node: list(edges_of(node, origin)) for node in graph.graph.nodes}
     names = op_names([node for node in edges if edges[node]])
@@ -78,10 +79,19 @@ def sites(graph: GraphModule) -> dict[str, Site]:
     return _tied(found)
 
 
+def check_captured(graph: object) -> None:
+    """Raise `CaptureError` for a module that does not come from `capture`."""
+    if "quire" not in getattr(graph, "meta", {}):
+        raise CaptureError(
+            f"this {type(graph).__name__} is not a captured graph: give one of quire.capture"
+        )
+
+
 def _site(edge: Edge, op_name: str) -> Site:
     node, operand = edge.node, edge.operand
     typed, op = float_type(edge.value), op_of(node)
     shape = () if typed is None else typed.example
+    sizes = () if typed is None else typed.shape
     axis = operand.axis(node) if callable(operand.axis) else operand.axis
     name = f"{op_name}.{operand.name}"
     return Site(
@@ -91,6 +101,8 @@ def _site(edge: Edge, op_name: str) -> Site:
         operand=operand.name,
         role=operand.role,
         shape=shape,
+        batch_axes=tuple(axis for axis, size in enumerate(sizes) if isinstance(size, str)),
+        dtype=edge.value.meta["val"].dtype if isinstance(edge.value, Node) else None,
         elements=prod(shape),
         macs=edge.macs,
         axis=axis if len(shape) > 1 else -1,

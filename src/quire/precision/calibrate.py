@@ -16,7 +16,7 @@ from quire.errors import FormatError, PlanError
 from quire.formats import Block, Fixed, Format, Pow2, parse
 from quire.graph.sites import Site, sites
 from quire.ops.mask import MASKED
-from quire.precision.inputs import flat_inputs, input_specs
+from quire.precision.inputs import flat_inputs, input_names
 from quire.precision.plan import Plan, resolve
 
 Batch: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
@@ -116,18 +116,25 @@ def fit_fixed(
 
 def _fraction(name: str, width: int, sample: Tensor) -> int:
     try:
-        return fit_integer(f"fixed({width},{{}})", [sample])
+        fitted = fit_integer(f"fixed({width},{{}})", [sample])
     except PlanError as error:
         raise PlanError(f"{name}: {error}") from None
+    if fitted is None:
+        raise PlanError(
+            f"{name}: no fixed({width},f) that covers values up to {float(sample.abs().max()):g} "
+            f"fits {sample.dtype}: take a narrower format, or the model in float32"
+        )
+    return fitted
 
 
-def fit_integer(template: str, tensors: Sequence[Tensor]) -> int:
+def fit_integer(template: str, tensors: Sequence[Tensor]) -> int | None:
     """The integer that, put for `{}` in `template`, gives the least squared error on `tensors`.
 
     template: a scalar format whose range halves as the integer grows by one, such as "fixed(8,{})".
     The search starts where the largest magnitude is just covered, and steps while the error falls.
     Errors are taken in float32 at least; infinities do not count, and an integer whose format does
-    not fit the tensors' dtype is left out. Raises `PlanError` for NaN, and where none is left.
+    not fit the tensors' dtype is left out. None where no such format fits it. Raises `PlanError`
+    for NaN.
     """
     finite = [_finite(x) for x in tensors]
     largest = max((float(x.abs().max()) for x in finite if x.numel()), default=0.0)
@@ -142,10 +149,7 @@ def fit_integer(template: str, tensors: Sequence[Tensor]) -> int:
 
     best, least = start, error(start)
     if least == math.inf:
-        raise PlanError(
-            f"{template.format(start)}, which covers values up to {largest:g}, does not fit "
-            f"{' or '.join(map(str, dtypes))}: take a narrower format, or the model in float32"
-        )
+        return None
     if not largest:
         return 0
     for step in (1, -1):
@@ -231,7 +235,7 @@ def _flat_inputs(graph: GraphModule, batch: Batch) -> list[Any]:
     try:
         return flat_inputs(graph, args, kwargs)
     except (TypeError, KeyError, ValueError) as error:
-        expected = ", ".join(input_specs(graph)["tensors"])
+        expected = ", ".join(input_names(graph))
         raise PlanError(
             f"a batch of data is not what the graph takes ({expected}): {error}"
         ) from None

@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 from quire.errors import CaptureError, CheckpointError, PlanError
 from quire.graph import capture
 from quire.graph.rewrite import attribute
+from quire.graph.sites import check_captured
 from quire.precision.cast import Axis, cast
 from quire.precision.constants import evaluate
 from quire.precision.container import TensorSpec, read, write
@@ -37,8 +38,10 @@ def save(q: GraphModule, path: str | os.PathLike[str]) -> None:
 
     A parameter whose every use passes a cast is written as that cast's codes, packed to bits, with
     rows on whole bytes, and the rest as it is; a tied tensor is written once. Raises
-    `CheckpointError` for a graph that `quantize` did not give, and for one that `load` gave.
+    `CheckpointError` for a graph that `quantize` did not give, and for one that `load` gave, and
+    `CaptureError` for a module that is no captured graph.
     """
+    check_captured(q)
     if "quire_loaded" in q.meta:
         raise CheckpointError(
             f"save: this graph was loaded from {q.meta['quire_loaded']} and holds decoded values: "
@@ -65,7 +68,8 @@ def load(
     """The quantized graph that `save` was given, with the tensors of the file, bit for bit.
 
     model: of the class and configuration that was saved; it is captured again and not changed.
-    example_inputs: for models whose capture depends on more than the shapes of their inputs.
+    example_inputs: for models whose capture depends on more than the shapes of their inputs, and
+        for inputs that hold other than tensors, numbers, strings, tuples, lists and dicts.
 
     Tensors in codes come back as decoded values, which do not train, in the place of their casts.
     Raises `CheckpointError` that names the file, and the tensor that is damaged or does not fit.

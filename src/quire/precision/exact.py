@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from quire.errors import QuireError
 from quire.formats import Block, Format, Pow2, parse
+from quire.graph.sites import check_captured
 from quire.ops import Op, op_for_target
 from quire.ops.exact_value import Exact, Origin, from_float, in_float64, nearest_float32
 from quire.precision.cast import Axis, StaticScale, cast
@@ -29,8 +30,10 @@ def exact(graph: GraphModule) -> nn.Module:
 
     Returns a module that is called as the graph is and gives the graph's results as float32
     tensors. It computes without gradients, in evaluation mode. The rules: docs/numerics.md.
-    Raises `QuireError` for the graph of a `Switchable`, which rounds in slots, not in casts.
+    Raises `CaptureError` for a module that is no captured graph, and `QuireError` for the graph of
+    a `Switchable`, which rounds in slots, not in casts.
     """
+    check_captured(graph)
     if any(isinstance(module, Slot) for module in graph.modules()):
         raise QuireError(
             "exact: this graph belongs to a Switchable, whose formats change from trial to trial; "
@@ -135,11 +138,11 @@ def exact_cast(x: Exact, format: str, axis: Axis = -1, scale: StaticScale = None
     A block with a real scale is defined by fp32 arithmetic, and takes the nearest fp32 first.
     """
     number_format = parse(format)
-    emitted = cast(_before_rounding(x, number_format), format, axis, scale).double()
+    emitted = cast(before_rounding(x, number_format), format, axis, scale).double()
     return replace(from_float(emitted), origin=Origin(number_format, emitted))
 
 
-def _before_rounding(x: Exact, format: Format) -> Tensor:
+def before_rounding(x: Exact, format: Format) -> Tensor:
     if isinstance(format, Block) and not isinstance(format.scale, Pow2):
         return x.to_float32()
     is_real = x.origin is not None and x.origin.format is None

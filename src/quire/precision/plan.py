@@ -65,7 +65,7 @@ class Plan(MutableMapping[str, Entry]):
         """
         known = sites(graph)
         entries = {pattern: Entry.of(value) for pattern, value in patterns.items()}
-        resolve({name: entry for name, entry in entries.items() if name in known}, known)
+        resolve(Plan({name: entry for name, entry in entries.items() if name in known}), known)
         chosen: dict[str, Entry] = {}
         for pattern, entry in entries.items():
             for site in _matches(pattern, entry, known):
@@ -162,10 +162,15 @@ class Plan(MutableMapping[str, Entry]):
         return "\n".join(line.rstrip() for line in text.get().splitlines())
 
 
-def resolve(entries: Mapping[str, Entry], known: Mapping[str, Site]) -> dict[str, Entry]:
+def resolve(plan: Plan, known: Mapping[str, Site]) -> dict[str, Entry]:
     """{tie group: entry} of a plan, checked: known sites, legal formats, no contradictions."""
+    if not isinstance(plan, Plan):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PlanError(
+            f'the plan is a {type(plan).__name__}: give a quire.Plan, such as Plan({{"fc1.weight": '
+            '"mxint4"}) or Plan.uniform(graph, "mxint8")'
+        )
     chosen: dict[str, tuple[str, Entry]] = {}
-    for name, entry in entries.items():
+    for name, entry in plan.items():
         site = known.get(name) or _unknown_site(name, known)
         check_legal(site, entry)
         first, agreed = chosen.setdefault(site.tie, (name, entry))

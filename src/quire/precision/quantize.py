@@ -10,7 +10,6 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from quire.errors import FormatError, PlanError
 from quire.formats import Format
 from quire.graph.masks import masked_softmaxes
 from quire.graph.open_convolution import open_convolution
@@ -143,7 +142,6 @@ def call_arguments(node: Node) -> tuple[list[Any], pytree.TreeSpec | None]:
 
 def _insert_cast(source: Node, site: Site, entry: Entry) -> Node:
     """A cast of `source` at the insertion point."""
-    _check_dtype(source, site, entry.format)
     format, axis, scale = cast_args(site, entry)
     axes = (axis,) if entry.format.is_block else ()
     node = source.graph.call_function(cast, (source, format, *axes))
@@ -155,10 +153,3 @@ def _insert_cast(source: Node, site: Site, entry: Entry) -> Node:
     node.meta.update(quire_group=site.tie, quire_sites=(), quire_entry=entry)
     node.meta.update(quire_axis=axis_of(site, entry), quire_path=site.path)
     return node
-
-
-def _check_dtype(source: Node, site: Site, format: Format) -> None:
-    try:
-        format.check_dtype(source.meta["val"].dtype)
-    except FormatError as error:
-        raise PlanError(f"{site.name}: {error}") from None

@@ -171,3 +171,34 @@ def test_formats_may_be_one_or_records_and_count_once(task: Task, formats: Any) 
 def test_no_sites_are_an_error(task: Task) -> None:
     with pytest.raises(StudyError, match="sites is empty"):
         build_space(known(task), ["mxint4"], [])
+
+
+@pytest.mark.parametrize("pattern", ["fixed(4..16,free)", "minifloat(e=4,m=3..9)", "bfp(6..12)"])
+def test_formats_that_the_dtype_does_not_hold_are_no_candidates(
+    task: Task, pattern: str, storage: str
+) -> None:
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        return {"error": float(model(x).float().square().mean())}
+
+    x = torch.randn(4, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    small = Task(task.model.bfloat16(), (x,), evaluate)
+    study = search(
+        small,
+        [pattern],
+        {"error": "min", "bits": "min"},
+        trials=30,
+        storage=storage,
+        sampler="random",
+        progress=False,
+    )
+    assert len(study.trials) == 30
+    assert {trial.state for trial in study.trials} == {"complete"}
+    widths = {parse(f).bits for trial in study.trials for f in trial.formats.values()}
+    assert len(widths) > 2
+
+
+def test_a_dtype_that_holds_none_of_the_formats(task: Task) -> None:
+    task.model.bfloat16()
+    small = Task(task.model, (torch.randn(2, 32).bfloat16(),), task.evaluate)
+    with pytest.raises(StudyError, match=r"0.input, for one, takes any format that fits bfloat16"):
+        build_space(known(small), ["fixed(16,free)"], fit=lambda group, template: None)

@@ -153,7 +153,7 @@ def test_quantized_graphs_compile(name: str, request: pytest.FixtureRequest) -> 
 def test_a_format_that_does_not_fit_the_dtype() -> None:
     model = nn.Linear(8, 4).to(torch.bfloat16)
     graph = quire.capture(model, (torch.randn(2, 8, dtype=torch.bfloat16),))
-    with pytest.raises(PlanError, match=r"weight: fixed\(16,8\) does not fit bfloat16"):
+    with pytest.raises(PlanError, match=r"is bfloat16: fixed\(16,8\) does not fit bfloat16"):
         quire.quantize(graph, Plan.from_patterns(graph, {"*weight": "fixed(16,8)"}))
     q = quire.quantize(graph, Plan.uniform(graph, "mxint8"))
     assert q(torch.ones(3, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16

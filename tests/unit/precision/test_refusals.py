@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import quire
 from quire import Plan
 from quire.errors import CaptureError, CheckpointError, PlanError
 from quire.formats import parse
-from quire.precision import Entry
+from quire.precision import Entry, Switchable, calibrate
 
 
 @pytest.mark.parametrize("value", [3, None, 1.5])
@@ -43,6 +44,8 @@ def test_a_model_that_was_not_captured(mlp) -> None:
         quire.sites,
         lambda m: quire.quantize(m, Plan()),
         lambda m: Plan.uniform(m, "bf16"),
+        quire.exact,
+        lambda m: quire.save(m, "q.safetensors"),
     ):
         with pytest.raises(CaptureError, match="MLP is not a captured graph"):
             call(mlp.model)
@@ -51,6 +54,43 @@ def test_a_model_that_was_not_captured(mlp) -> None:
 def test_a_checkpoint_in_no_directory(mlp, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no directory"):
         quire.save(quire.quantize(mlp.graph, Plan()), tmp_path / "none" / "q.safetensors")
+
+
+@pytest.mark.parametrize("plan", [{"fc1.weight": "mxint4"}, "mxint4", None])
+def test_what_is_no_plan(mlp, plan: Any) -> None:
+    for call in (
+        lambda: quire.quantize(mlp.graph, plan),
+        lambda: quire.cost(mlp.graph, plan),
+        lambda: Switchable(mlp.graph).use(plan),
+        lambda: calibrate(mlp.graph, (mlp.x,), plan),
+    ):
+        with pytest.raises(PlanError, match=r"the plan is a \w+: give a quire.Plan"):
+            call()
+
+
+@pytest.mark.parametrize("axis", [0, -2, (0, 1)])
+def test_no_block_runs_across_examples(mlp, axis: Any) -> None:
+    plan = Plan({"fc1.input": Entry(parse("mxint8"), axis)})
+    words = r"fc1.input, input of linear, has its batch along axis .*; legal axes: 1$"
+    with pytest.raises(PlanError, match=words):
+        plan.check(mlp.graph)
+    for legal in (Entry(parse("mxint8"), 1), Entry(parse("fixed(8,4)"), axis)):
+        Plan({"fc1.input": legal, "fc1.weight": Entry(parse("mxint8"), axis)}).check(mlp.graph)
+
+
+class Score(torch.nn.Module):
+    """One number for an example."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.square().sum(dim=1)
+
+
+def test_a_number_an_example_has_no_blocks() -> None:
+    graph = quire.capture(Score(), (torch.randn(3, 8),))
+    with pytest.raises(PlanError, match="legal axes: none, so take a format without blocks"):
+        Plan({"output.0": "mxint8"}).check(graph)
+    assert "output.0" not in Plan.uniform(graph, "mxint8", "all")
+    assert "output.0" in Plan.uniform(graph, "fixed(8,4)", "all")
 
 
 @pytest.mark.parametrize("header", [b"[]", b'{"a":5}', b"5"])
