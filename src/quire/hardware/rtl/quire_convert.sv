@@ -35,7 +35,7 @@ module quire_convert #(
   localparam int unsigned OUT_UNITS = OUT_LANES / UNIT;
   // The last beat in brings what fills the last beat out, zeros included.
   localparam int unsigned LAST_UNITS = OUT_BEATS * OUT_UNITS - (IN_BEATS - 1) * IN_UNITS;
-  localparam int unsigned MOST_UNITS = (IN_BEATS > 1 && IN_UNITS > LAST_UNITS) ? IN_UNITS : LAST_UNITS;
+  localparam int unsigned MOST_UNITS = (IN_UNITS > LAST_UNITS) ? IN_UNITS : LAST_UNITS;
   localparam int unsigned COUNT_W = $clog2(MOST_UNITS + 1);
   localparam int unsigned BEAT_W = (IN_BEATS > 1) ? $clog2(IN_BEATS) : 1;
   localparam int unsigned IN_W = IN_LANES * LANE_W;
