@@ -1,7 +1,7 @@
 """Trials and studies as Optuna's records."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from quire.errors import StudyError
 from quire.explore.limits import Terrain
 from quire.explore.objectives import DIRECTIONS, Objectives
-from quire.explore.sampling import Proposal
+from quire.explore.space import Params
 from quire.explore.storage import open_storage
 from quire.explore.trial import Trial
 
@@ -18,25 +18,76 @@ ATTRIBUTE = "quire"
 """The key under which a study, and each trial, keeps what Optuna has no place for."""
 
 
-def to_record(trial: Trial, terrain: Terrain, proposal: Proposal | None) -> FrozenTrial:
-    """The record of a trial; without a proposal (the baseline) it has no parameters."""
-    complete = trial.state == "complete"
+KEPT = ("metrics", "label", "seconds", "error")
+"""What is stored of a trial besides its plan, its state, and its place in the study."""
+
+
+class Plans:
+    """The plans of a study as numbers: for each site in order, which of the study's formats.
+
+    So a stored trial has a few hundred bytes. Optuna's parameters would take fifty times as many,
+    and follow from the plan, those of families that it does not use excepted.
+    """
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self._sites = [str(site["name"]) for site in about["sites"]]
+        self._formats = sorted({text for texts in about["formats"].values() for text in texts})
+        self._index = {text: i for i, text in enumerate(self._formats)}
+
+    def encode(self, formats: Mapping[str, str]) -> list[int]:
+        """The numbers of {site: format string}; none for the baseline, which has no formats."""
+        return [self._index[formats[site]] for site in self._sites if site in formats]
+
+    def decode(self, plan: Sequence[int]) -> dict[str, str]:
+        """The inverse of `encode`."""
+        return {site: self._formats[i] for site, i in zip(self._sites, plan, strict=bool(plan))}
+
+
+def to_record(
+    trial: Trial, terrain: Terrain, params: Params, attributes: Mapping[str, Any]
+) -> FrozenTrial:
+    """The record of a trial that samplers learn from; of the baseline without parameters."""
     goal = terrain.objectives
     return create_trial(
-        state=TrialState.COMPLETE if complete else TrialState.FAIL,
-        values=goal.values(trial.metrics) if complete else None,
-        params=dict(proposal.params) if proposal else {},
-        distributions=terrain.space.distributions if proposal else {},
-        user_attrs={ATTRIBUTE: trial.to_json()},
-        system_attrs=dict(proposal.attributes) if proposal else {},
-        constraints=goal.excess(trial.metrics) if complete and proposal else None,
+        **_outcome(trial, goal),
+        params=params,
+        distributions=terrain.space.distributions if params else {},
+        system_attrs=dict(attributes),
+        constraints=goal.excess(trial.metrics) if params and trial.state == "complete" else None,
     )
 
 
+def to_stored(
+    trial: Trial, goal: Objectives, plans: Plans, attributes: Mapping[str, Any]
+) -> FrozenTrial:
+    """The record of a trial that is stored: its plan in place of the parameters."""
+    kept = {key: getattr(trial, key) for key in KEPT}
+    return create_trial(
+        **_outcome(trial, goal),
+        user_attrs={ATTRIBUTE: {**kept, "plan": plans.encode(trial.formats)}},
+        system_attrs=dict(attributes),
+    )
+
+
+def _outcome(trial: Trial, goal: Objectives) -> dict[str, Any]:
+    complete = trial.state == "complete"
+    return {
+        "state": TrialState.COMPLETE if complete else TrialState.FAIL,
+        "values": goal.values(trial.metrics) if complete else None,
+    }
+
+
 def read_trials(stored: optuna.Study) -> list[tuple[Trial, FrozenTrial]]:
-    """The trials of a stored study with their records, in order."""
+    """The trials of a stored study with their stored records, in order."""
+    plans = Plans(stored.user_attrs[ATTRIBUTE])
     records = stored.get_trials(deepcopy=False)
-    return [(Trial.from_json(i, r.user_attrs[ATTRIBUTE]), r) for i, r in enumerate(records)]
+    return [(_trial(number, record, plans), record) for number, record in enumerate(records)]
+
+
+def _trial(number: int, record: FrozenTrial, plans: Plans) -> Trial:
+    kept = dict(record.user_attrs[ATTRIBUTE])
+    state = "complete" if record.state == TrialState.COMPLETE else "failed"
+    return Trial(number, plans.decode(kept.pop("plan")), state=state, **kept)
 
 
 def find_study(name: str, storage: str) -> optuna.Study | None:

@@ -12,7 +12,16 @@ from quire.explore.guided import GuidedProposer
 from quire.explore.limits import Terrain
 from quire.explore.objectives import Objectives
 from quire.explore.progress import SearchProgress
-from quire.explore.records import check_same, create_study, find_study, read_trials, to_record
+from quire.explore.records import (
+    ATTRIBUTE,
+    Plans,
+    check_same,
+    create_study,
+    find_study,
+    read_trials,
+    to_record,
+    to_stored,
+)
 from quire.explore.sampling import Proposal, Proposer, make_proposer
 from quire.explore.space import FormatLists, build_space
 from quire.explore.study import Study
@@ -85,8 +94,9 @@ def search(
                         on_trial(trial)
             except KeyboardInterrupt:
                 interrupted = True
+                kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
                 line.say(
-                    f"Stopped after {run.count} of {trials} trials, which are kept in {storage}: "
+                    f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
                     f"the same search with name={name!r} goes on from there."
                 )
         return Study.from_stored(stored, clock.seconds, interrupted)
@@ -105,9 +115,12 @@ class Run:
     ) -> None:
         self._bench, self._terrain, self._proposer = bench, terrain, proposer
         self._stored, self._clock = stored, clock
+        self._plans = Plans(stored.user_attrs[ATTRIBUTE])
         self.count = 0
         for trial, record in read_trials(stored):
-            self._take(trial, record)
+            space, formats = terrain.space, trial.formats
+            params = space.params(space.genome_of(formats)) if formats else {}
+            self._take(trial, to_record(trial, terrain, params, record.system_attrs))
 
     def trials(self, total: int) -> Iterator[Trial]:
         """Run trials until the study has `total`: the uniform plans, then what is proposed."""
@@ -127,10 +140,10 @@ class Run:
         formats = self._terrain.space.formats(proposal.genome)
         wanted = self._terrain.objectives.names
         trial = self._bench.run(self.count, formats, UNIFORM + label if label else "", wanted)
-        record = to_record(trial, self._terrain, proposal)
+        goal, attributes = self._terrain.objectives, proposal.attributes
         with self._clock("storage"):
-            self._stored.add_trial(record)
-        self._take(trial, record)
+            self._stored.add_trial(to_stored(trial, goal, self._plans, attributes))
+        self._take(trial, to_record(trial, self._terrain, proposal.params, attributes))
         return trial
 
     def _take(self, trial: Trial, record: optuna.trial.FrozenTrial) -> None:
@@ -162,7 +175,7 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
         ) from bench.last_exception
     terrain.objectives.check_metrics(baseline.metrics, terrain.cost_names)
     stored = create_study(name, storage, terrain.objectives, about)
-    stored.add_trial(to_record(baseline, terrain, None))
+    stored.add_trial(to_stored(baseline, terrain.objectives, Plans(about), {}))
     return stored
 
 

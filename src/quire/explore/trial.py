@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from quire.precision import Plan
 
@@ -40,12 +40,3 @@ class Trial:
         """The family that all of its formats share ("mxint", "bfp"), or "mixed"."""
         names = {re.split(r"[^a-z]", text, maxsplit=1)[0] for text in self.formats.values()}
         return names.pop() if len(names) == 1 else "mixed" if names else self.label
-
-    def to_json(self) -> dict[str, Any]:
-        """The trial as plain data, without its number, which is its place in the study."""
-        return {key: value for key, value in asdict(self).items() if key != "number"}
-
-    @classmethod
-    def from_json(cls, number: int, data: Mapping[str, Any]) -> "Trial":
-        """The inverse of `to_json`."""
-        return cls(number, **data)

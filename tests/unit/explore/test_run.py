@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,6 +13,7 @@ from torch import nn
 
 from quire.errors import StudyError, TaskError
 from quire.explore import Study, Task, Trial, search
+from quire.explore.guided import GuidedProposer
 from quire.graph import capture
 from quire.precision import Plan, cost, quantize
 
@@ -201,6 +203,31 @@ def test_a_study_goes_on_by_name(task: Task, storage: str) -> None:
     assert len(run(task, storage, trials=5, name="another").trials) == 5
 
 
+def test_a_resumed_sampler_learns_what_it_had_learned(
+    failing: Failing, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[tuple[Any, ...]] = []
+
+    def learn(_: GuidedProposer, trial: optuna.trial.FrozenTrial) -> None:
+        learned.append((trial.state, trial.values, trial.params, trial.system_attrs))
+
+    monkeypatch.setattr(GuidedProposer, "learn", learn)
+    task = failing(explode)
+    run(task, storage, limits={"error": 1.0})
+    run(task, storage, limits={"error": 1.0})
+    assert len(learned) == 40
+    assert learned[:20] == learned[20:]
+
+
+def test_a_stored_trial_is_short(task: Task, storage: str) -> None:
+    def size(trials: int) -> int:
+        run(task, storage, trials=trials, formats=["fixed(2..6,fitted)", *FORMATS])
+        return Path(storage).stat().st_size
+
+    before = size(10)
+    assert size(40) - before < 30 * 900
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -241,6 +268,21 @@ def test_ctrl_c_keeps_what_is_finished(
     assert not resumed.interrupted
     assert resumed.trials[:6] == study.trials
     assert len(resumed.trials) == 20
+
+
+def test_ctrl_c_counts_a_trial_that_was_just_stored(
+    task: Task, storage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add = optuna.Study.add_trial
+
+    def interrupted(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        add(study, trial)
+        if len(study.trials) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.Study, "add_trial", interrupted)
+    assert len(run(task, storage, sampler="grid").trials) == 6
+    assert "Stopped after 6 of 20 trials" in capsys.readouterr().err
 
 
 def test_training_in_the_loop_starts_each_trial_from_the_same_weights(
