@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -12,10 +12,41 @@ from rich.table import Table
 
 from quire.errors import QuireError, StudyError
 
+if TYPE_CHECKING:
+    from quire.explore import Study
+
 T = TypeVar("T")
 
 TaskName = Annotated[
     str, typer.Argument(metavar="MODULE:FUNCTION", help="A function that returns a quire.Task.")
+]
+SearchFormats = Annotated[
+    list[str],
+    typer.Option(
+        "--format",
+        "-f",
+        help="A format to choose from, or a pattern of formats such as "
+        "'fixed(4..16,free)' or 'bfp(3..8,scale_bits=8,size=16|32)'. Repeat it.",
+    ),
+]
+Goals = Annotated[
+    list[str],
+    typer.Option(
+        "--objective", "-o", help="METRIC=min or METRIC=max. Repeat it, the most important first."
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        "-l",
+        help="METRIC=BOUND for a cost or an objective, such as bits=4: at least that much of an "
+        "objective that is maximised, at most of others. Repeat it.",
+    ),
+]
+SearchSites = Annotated[
+    list[str] | None,
+    typer.Option("--site", help="Sites to search, such as '*.weight'; default: all operands."),
 ]
 
 app = typer.Typer(
@@ -43,29 +74,43 @@ def main() -> None:
 @app.command()
 def formats(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[FORMAT]...", help="Formats to describe.")
+        list[str] | None, typer.Argument(metavar="FORMAT", help="Formats to describe.")
     ] = None,
 ) -> None:
     """Print the tables of named formats and of families, or describe the given formats.
 
-    A format may be a name or written out: quire formats mxint4 "fixed(8,4)".
+    A format may be a name or written out: quire formats mxint4 "fixed(8,4)". The bits of the table
+    are those stored for a value on a long axis, its share of the scales included.
     """
-    from quire.formats import families, parse, presets
-    from quire.formats.registry import EXAMPLES
+    from quire.formats import parse
 
-    if names:
-        for name in names:
-            out.print(parse(name).describe(), markup=False, highlight=False)
-        return
-    table = Table("name", "bits a value", "written out", box=None, pad_edge=False)
+    for name in names or []:
+        out.print(parse(name).describe(), markup=False, highlight=False)
+    if not names:
+        _print(_presets_table())
+        out.print()
+        _print(_families_table())
+
+
+def _presets_table() -> Table:
+    from quire.formats import presets
+
+    table = _table("name", "bits", "written out")
     for name, fmt in presets.items():
         table.add_row(name, f"{fmt.bits_per_value(4096):.4g}", fmt.long_form())
-    _print(table)
-    table = Table("family", "example", "meaning", box=None, pad_edge=False)
+    return table
+
+
+def _families_table() -> Table:
+    """Each family by its example and the first line of its documentation."""
+    from quire.formats import families
+    from quire.formats.registry import EXAMPLES
+
+    table = _table("family, by an example", "meaning")
     for name, family in families.items():
-        table.add_row(name, EXAMPLES.get(name, name), (family.__doc__ or "").splitlines()[0])
-    out.print()
-    _print(table)
+        meaning = (family.__doc__ or "").splitlines()[0].replace("`", "")
+        table.add_row(EXAMPLES[name], meaning)
+    return table
 
 
 @plan_app.command("sites")
@@ -88,7 +133,7 @@ def plan_sites(
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table("site", "op", "role", "shape", box=None, pad_edge=False)
+    table = _table("site", "op", "role", "shape")
     for head in ("elements", "MACs fed"):
         table.add_column(head, justify="right")
     table.add_column("tied to")
@@ -112,7 +157,7 @@ def plan_diff(
     if not differences:
         out.print("the plans are equal")
         return
-    table = Table("site", str(first), str(second), box=None, pad_edge=False)
+    table = _table("site", str(first), str(second))
     for site, (before, after) in differences.items():
         table.add_row(site, str(before or "-"), str(after or "-"))
     _print(table)
@@ -122,26 +167,10 @@ def plan_diff(
 @app.command()
 def search(
     task: TaskName,
-    format: Annotated[
-        list[str],
-        typer.Option(
-            "--format",
-            "-f",
-            help="A format to choose from, or a pattern of formats such as "
-            "'fixed(4..16,free)' or 'bfp(3..8,scale_bits=8,size=16|32)'. Repeat it.",
-        ),
-    ],
-    objective: Annotated[
-        list[str],
-        typer.Option("--objective", "-o", help="METRIC=min or METRIC=max. Repeat it."),
-    ],
-    limit: Annotated[
-        list[str] | None, typer.Option("--limit", "-l", help="METRIC=BOUND, such as bits=4.")
-    ] = None,
-    site: Annotated[
-        list[str] | None,
-        typer.Option("--site", help="Sites to search, such as '*.weight'; default: all operands."),
-    ] = None,
+    format: SearchFormats,
+    objective: Goals,
+    limit: Limits = None,
+    site: SearchSites = None,
     trials: Annotated[int, typer.Option(help="Trials that the study has in the end.")] = 200,
     name: Annotated[str, typer.Option(help="The study's name; a known one goes on.")] = "search",
     storage: Annotated[str, typer.Option(help="Journal file, or Optuna URL.")] = "study.journal",
@@ -191,12 +220,7 @@ def search(
         study.save_csv(csv)
     if study.feasible:
         study.best().save(plan)
-        _print(_front_table(study.pareto()))
-        out.print(f"best plan: {plan}; results: {results}", highlight=False)
-    if study.interrupted:
-        raise typer.Exit(130)
-    if not study.feasible:
-        raise StudyError(f"no trial of {len(study.trials)} is complete and within the limits")
+    _show_search(study, plan, results)
 
 
 @app.command()
@@ -214,6 +238,17 @@ def report(
     _check_folder(output)
     page(StudyResults.load(results), output)
     out.print(f"page: {output}", highlight=False)
+
+
+def _show_search(study: "Study", plan: Path, results: Path) -> None:
+    """Print the front and where the files are; exit code 130 after Ctrl-C."""
+    if study.feasible:
+        _print(_front_table(study.pareto()))
+        out.print(f"best plan: {plan}; results: {results}", highlight=False)
+    if study.interrupted:
+        raise typer.Exit(130)
+    if not study.feasible:
+        raise StudyError(f"no trial of {len(study.trials)} is complete and within the limits")
 
 
 def _front_table(front: Iterable[Any]) -> Table:
@@ -253,6 +288,14 @@ def _pairs(
                 f"{option} {text!r}: {value!r} is no number; write {example}"
             ) from None
     return pairs
+
+
+def _table(*columns: str) -> Table:
+    """A table without lines, whose cells go on below where the terminal is narrow."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _print(table: Table) -> None:

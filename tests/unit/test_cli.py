@@ -5,13 +5,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from quire import cli
 from quire.explore import Study
+from quire.formats import presets
+from quire.formats.registry import EXAMPLES
 from quire.precision import Plan
 
 TASK = """
@@ -82,6 +86,17 @@ def test_formats_prints_a_table_or_descriptions(main: Main) -> None:
     assert code == 0
     assert "-1.984375 to 1.984375" in output
     assert "-2 to 1.75" in output
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_tables_of_formats_fit_a_terminal(width: int) -> None:
+    text = StringIO()
+    for table in (cli._presets_table(), cli._families_table()):
+        Console(width=width, file=text).print(table, markup=False)
+    words = text.getvalue().split()
+    assert {f.long_form() for f in presets.values()} < set(words)
+    assert set(EXAMPLES.values()) < set(words)
+    assert "…" not in text.getvalue()
 
 
 def test_an_error_is_one_message_and_code_2(main: Main) -> None:

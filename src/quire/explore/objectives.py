@@ -20,7 +20,9 @@ class Objectives:
 
     directions: {metric: "min" or "max"}.
     limits: {metric: bound}; the bound is a lower one for a metric that is maximised, an upper one
-        for a metric that is minimised and for a cost.
+        for a metric that is minimised and for a cost. A limit on what `evaluate` measures needs an
+        objective, which says whether more is better: the fewest bits at an accuracy of 0.9 are
+        {"bits": "min", "accuracy": "max"} with the limit {"accuracy": 0.9}.
     Raises StudyError for a direction or a bound of the wrong kind.
     """
 

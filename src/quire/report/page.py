@@ -13,7 +13,7 @@ from quire.report.distribution import distribution
 from quire.report.figures import axes, complete, short
 from quire.report.front import front
 from quire.report.progress import progress
-from quire.report.results import StudyResults
+from quire.report.results import StudyResults, TensorRecord
 
 
 def page(results: StudyResults, path: str | Path) -> None:
@@ -39,11 +39,6 @@ def page(results: StudyResults, path: str | Path) -> None:
 
 def payload(results: StudyResults) -> dict[str, Any]:
     """What the page's script reads: figures, and each completed trial's plan by format index."""
-    formats = formats_by_size(results)
-    index = {name: position for position, name in enumerate(formats)}
-    trials = complete(results)
-    used = {site for trial in trials for site in trial.plan}
-    sites = [site for site in results.sites if site.name in used]
     across, up = axes(results)
     return {
         "name": results.name,
@@ -54,6 +49,29 @@ def payload(results: StudyResults) -> dict[str, Any]:
         "counts": _counts(results),
         "front": list(results.front),
         "chosen": _shown_first(results),
+        **_plans(results),
+        "errors": [
+            {"number": trial.number, "error": trial.error}
+            for trial in results.trials
+            if trial.state == "failed"
+        ],
+        "figures": [
+            {"label": row.label, "split": row.split, "metrics": dict(row.metrics)}
+            for row in results.figures
+        ],
+        "plots": {"front": front(results), "progress": progress(results)},
+        "tensors": [_tensor(tensor) for tensor in results.tensors],
+    }
+
+
+def _plans(results: StudyResults) -> dict[str, Any]:
+    """The formats, the searched sites, and the completed trials, whose plans are format indices."""
+    formats = formats_by_size(results)
+    index = {name: position for position, name in enumerate(formats)}
+    trials = complete(results)
+    used = {site for trial in trials for site in trial.plan}
+    sites = [site for site in results.sites if site.name in used]
+    return {
         "formats": [
             {"name": name, "short": short(name), "bits": bits} for name, bits in formats.items()
         ],
@@ -70,26 +88,15 @@ def payload(results: StudyResults) -> dict[str, Any]:
             }
             for trial in trials
         ],
-        "errors": [
-            {"number": trial.number, "error": trial.error}
-            for trial in results.trials
-            if trial.state == "failed"
-        ],
-        "figures": [
-            {"label": row.label, "split": row.split, "metrics": dict(row.metrics)}
-            for row in results.figures
-        ],
-        "plots": {"front": front(results), "progress": progress(results)},
-        "tensors": [
-            {
-                "name": f"{tensor.site} · {tensor.format}",
-                "note": f"The ticks below are the {len(tensor.grid)} values of {tensor.format}."
-                if tensor.grid
-                else "",
-                "plot": distribution(tensor),
-            }
-            for tensor in results.tensors
-        ],
+    }
+
+
+def _tensor(tensor: TensorRecord) -> dict[str, Any]:
+    values = f"The ticks below are the {len(tensor.grid)} values of {tensor.format}."
+    return {
+        "name": f"{tensor.site} · {tensor.format}",
+        "note": values if tensor.grid else "",
+        "plot": distribution(tensor),
     }
 
 
