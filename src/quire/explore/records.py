@@ -25,7 +25,7 @@ KEPT = ("metrics", "label", "seconds", "error")
 class Plans:
     """The plans of a study as numbers: for each site in order, which of the study's formats.
 
-    So a stored trial has a few hundred bytes. Optuna's parameters would take fifty times as many,
+    So a stored trial has a few hundred bytes. Optuna's parameters would take sixty times as many,
     and follow from the plan, those of families that it does not use excepted.
     """
 
