@@ -54,8 +54,8 @@ module quire_cast_log #(
     );
 
     assign sign = x_i[l*IN_W+IN_W-1];
-    // sig is the magnitude less one where x is negative.
-    assign up   = sign ? sig >= Sqrt2[127 -: Keep] : sig > Sqrt2[127 -: Keep];
+    // sig is the magnitude less one where x is negative: equality suffices there.
+    assign up   = {sig, sign} > {Sqrt2[127 -: Keep], 1'b0};
     assign sum  = {1'b0, shift} + BITS'(up);
     assign code_o[l*BITS +: BITS] = {sign, big | sum[FieldW] ? {FieldW{1'b1}} : sum[FieldW-1:0]};
   end
