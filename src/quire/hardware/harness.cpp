@@ -4,7 +4,8 @@
 // The one argument is a job folder. Read: job.txt (below), in<i>.bin (the beats of source i, samples x beats x bytes).
 // Written: out<i>.bin (the beats of sink i), ends.bin (for each sample the cycle of its last output beat, uint64),
 // probe<i>.bin (the beats of stream i, where probed), wave.vcd, and report.txt, whose lines are "name values".
-// job.txt: lines of "samples N", "seed N", "patience N" (cycles without a beat before giving up),
+// job.txt: lines of "samples N", "seed N", "patience N" (cycles without a beat before giving up), "interrupt N"
+// (cycles of beats before a reset that drops them, 0: none),
 // "stalls P P" (sources, sinks), "trace N" (the cycle in which the waveform begins), "top NAME",
 // "source PREFIX BEATS BYTES", "sink PREFIX BEATS BYTES", "stream NAME PROBED".
 //
@@ -39,7 +40,7 @@ constexpr uint64_t kNever = ~uint64_t{0};
 constexpr unsigned kResetCycles = 8;
 constexpr unsigned kIdleCycles = 20;       // how many of a stuck run's idle cycles a waveform shows
 constexpr unsigned kDrainCycles = 64;      // how long the top must stay silent after its last beat
-constexpr uint64_t kCheckCycles = 1 << 16;  // how often the wall clock is read
+constexpr uint64_t kCheckCycles = 1 << 12;  // how often the wall clock is read
 
 struct Random {  // xorshift64*, Vigna 2016
   uint64_t state;
@@ -77,15 +78,16 @@ struct Stream {
   }
 };
 
-struct Port : Stream {  // beats done are counted over the whole run
+struct Port : Stream {
   uint8_t* last = nullptr;
+  bool accepted = false;
   uint64_t beats_a_sample = 0, done = 0, total = 0;
   Bytes memory;
 };
 
 struct Job {
   std::string folder, top;
-  uint64_t samples = 0, seed = 1, patience = 0, trace = kNever;
+  uint64_t samples = 0, seed = 1, patience = 0, interrupt = 0, trace = kNever;
   Coin source_stalls, sink_stalls;
   std::vector<Port> sources, sinks;
   std::vector<Stream> streams;
@@ -93,6 +95,7 @@ struct Job {
 
 Job job;
 VerilatedContext context;
+Random draw{1};
 std::unique_ptr<Vmodel> model;
 #if VM_TRACE_VCD
 std::unique_ptr<VerilatedVcdC> wave;
@@ -195,6 +198,7 @@ void read_job() {
     if (word == "samples") in >> job.samples;
     if (word == "seed") in >> job.seed;
     if (word == "patience") in >> job.patience;
+    if (word == "interrupt") in >> job.interrupt;
     if (word == "trace") in >> job.trace;
     if (word == "top") in >> job.top;
     if (word == "stalls") {
@@ -234,6 +238,7 @@ void open_wave() {
 // One clock period is 10 units of the waveform: low first, then high.
 void settle() {
   open_wave();
+  context.time(cycle * 10);
   model->aclk = 0;
   model->eval();
   dump(cycle * 10);
@@ -246,11 +251,11 @@ void tick() {
   ++cycle;
 }
 
-void reset() {
+void reset(unsigned cycles) {
   model->aresetn = 0;
   for (auto& source : job.sources) *source.valid = 0;
   for (auto& sink : job.sinks) *sink.ready = 0;
-  for (unsigned i = 0; i < kResetCycles; ++i) {
+  for (unsigned i = 0; i < cycles; ++i) {
     settle();
     tick();
   }
@@ -305,12 +310,6 @@ std::string names(bool (*holds)(const Stream&)) {
   finish(text);
 }
 
-bool pending(const std::vector<Port>& ports, uint64_t samples) {
-  for (const auto& port : ports)
-    if (port.done < samples * port.beats_a_sample) return true;
-  return false;
-}
-
 void progress(bool now) {
   using Clock = std::chrono::steady_clock;
   static Clock::time_point next = Clock::now();
@@ -322,47 +321,83 @@ void progress(bool now) {
   std::fflush(stdout);
 }
 
-// Move beats until every port has done `samples` samples; count only where the beats follow one another.
-void run(uint64_t samples, bool streaming, Random& random) {
-  const Coin source_stalls = streaming ? job.source_stalls : Coin();
-  const Coin sink_stalls = streaming ? job.sink_stalls : Coin();
-  while (pending(job.sources, samples) || pending(job.sinks, samples)) {
-    for (auto& source : job.sources)
-      if (!*source.valid && source.done < samples * source.beats_a_sample && !source_stalls(random)) present(source);
-    for (auto& sink : job.sinks) *sink.ready = !sink_stalls(random);
-    settle();
-    check_error();
-    bool moved = false;
-    const auto watch = [&](Stream& stream) {
-      const bool moves = stream.moves();
-      moved |= moves;
-      stream.beats += moves;
-      if (streaming) stream.count();
-    };
-    for (auto& stream : job.streams) {
-      watch(stream);
-      stream.probe();
-    }
-    for (auto& sink : job.sinks) {
-      watch(sink);
-      if (sink.moves()) take(sink);
-    }
-    for (auto& source : job.sources) watch(source);
-    // Ready is sampled before the edge, and valid falls after it.
-    static std::vector<Port*> accepted;
-    accepted.clear();
-    for (auto& source : job.sources)
-      if (source.moves()) accepted.push_back(&source);
-    if (first_input == kNever && !accepted.empty()) first_input = cycle;
-    tick();
-    for (Port* source : accepted) {
-      ++source->done;
-      *source->valid = 0;
-    }
-    if (moved) moved_at = cycle;
-    if (cycle - moved_at >= job.patience) stuck();
-    if (cycle % kCheckCycles == 0) progress(false);
+// What is sent, how it pauses, and whether it counts as traffic.
+struct Phase {
+  uint64_t samples;
+  Coin source_stalls, sink_stalls;
+  bool counts;
+};
+
+void drive(const Phase& phase) {
+  for (auto& source : job.sources)
+    if (!*source.valid && source.done < phase.samples * source.beats_a_sample && !phase.source_stalls(draw))
+      present(source);
+  for (auto& sink : job.sinks) *sink.ready = !phase.sink_stalls(draw);
+}
+
+// Take what the settled handshakes move; whether anything did.
+bool move(const Phase& phase) {
+  bool moved = false;
+  const auto watch = [&](Stream& stream) {
+    const bool moves = stream.moves();
+    moved |= moves;
+    stream.beats += moves;
+    if (phase.counts) stream.count();
+    return moves;
+  };
+  for (auto& stream : job.streams) {
+    watch(stream);
+    stream.probe();
   }
+  for (auto& sink : job.sinks)
+    if (watch(sink)) take(sink);
+  for (auto& source : job.sources) {
+    source.accepted = watch(source);
+    if (source.accepted) first_input = std::min(first_input, cycle);
+  }
+  return moved;
+}
+
+void step(const Phase& phase) {
+  drive(phase);
+  settle();
+  check_error();
+  const bool moved = move(phase);
+  tick();
+  for (auto& source : job.sources) {  // a handshake ends after the edge
+    source.done += source.accepted;
+    *source.valid &= !source.accepted;
+  }
+  if (moved) moved_at = cycle;
+  if (cycle - moved_at >= job.patience) stuck();
+  if (cycle % kCheckCycles == 0) progress(false);
+}
+
+bool pending(uint64_t samples) {
+  const auto lacks = [&](const Port& port) { return port.done < samples * port.beats_a_sample; };
+  return std::any_of(job.sources.begin(), job.sources.end(), lacks) ||
+         std::any_of(job.sinks.begin(), job.sinks.end(), lacks);
+}
+
+void run(const Phase& phase) {
+  while (pending(phase.samples)) step(phase);
+}
+
+// Send beats for some cycles and reset for two: nothing of it may be left.
+void interrupt(const Phase& phase) {
+  for (uint64_t i = 0; i < job.interrupt && pending(phase.samples); ++i) step(phase);
+  reset(2);
+  const auto forget = [](Stream& stream) {
+    stream.beats = 0;
+    stream.seen.clear();
+  };
+  for (auto& stream : job.streams) forget(stream);
+  for (auto* side : {&job.sources, &job.sinks})
+    for (auto& port : *side) {
+      forget(port);
+      port.done = 0;
+    }
+  first_input = kNever;
 }
 
 // Every expected beat is out: the top must give no other.
@@ -410,10 +445,14 @@ int main(int count, char** arguments) {
   for (auto& stream : job.streams) bind(stream);
   for (size_t i = 0; i < job.sources.size(); ++i) load(job.sources[i], i);
   for (auto& sink : job.sinks) sink.memory.resize(sink.total * sink.bytes);
-  Random random{job.seed * 0x9E3779B97F4A7C15ULL | 1};
-  reset();
-  run(1, false, random);
-  run(job.samples, true, random);
+  draw.state = job.seed * 0x9E3779B97F4A7C15ULL | 1;
+  reset(kResetCycles);
+  const Phase alone{1, Coin(), Coin(), false};
+  const Phase mixed{job.samples, job.source_stalls, job.sink_stalls, false};
+  const Phase streaming{job.samples, job.source_stalls, job.sink_stalls, true};
+  if (job.interrupt) interrupt(mixed);
+  run(alone);
+  run(streaming);
   drain();
   finish("");
 }

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from quire.errors import HardwareError
-from quire.hardware.emitted import Emitted, Port
+from quire.hardware.emitted import Emitted
 from quire.hardware.toolchain import excerpt, failure
 from quire.hardware.verilate import build_simulator
 
@@ -125,13 +125,15 @@ def run_simulation(
     probes: Sequence[str] = (),
     waveform: Waveform | None = None,
     patience: int = 100_000,
+    interrupt: int = 0,
     progress: bool = False,
 ) -> SimulationRun:
     """Drive the top of an emitted folder with the beats of whole samples.
 
     `inputs` has for each input of the manifest uint8 (samples, beats, bytes). Sample 0 runs alone,
     then the others follow one another; `stalls` pause both sides at random by `seed`. `probes`
-    names streams inside the top. `progress` shows a bar on stderr.
+    names streams inside the top. `interrupt` first sends beats for so many cycles and then resets
+    the top for two, which must drop them. `progress` shows a bar on stderr.
 
     Raises HardwareError for inputs that do not fit, a missing tool, a failed build, a memory file
     that is missing or short, a failed assertion, a wrong `tlast`, a raised `error`, a surplus beat,
@@ -145,8 +147,15 @@ def run_simulation(
         job = Path(name)
         for index, port in enumerate(emitted.inputs):
             np.ascontiguousarray(inputs[port.name]).tofile(job / f"in{index}.bin")
-        text = _job(emitted, samples, stalls or Stalls(), seed, probes, patience)
-        (job / "job.txt").write_text(text)
+        pauses = stalls or Stalls()
+        settings = {
+            "samples": samples,
+            "seed": seed % 2**64,
+            "stalls": f"{pauses.sources} {pauses.sinks}",
+            "interrupt": interrupt,
+            "patience": patience,
+        }
+        (job / "job.txt").write_text(_job(emitted, settings, probes))
         with _Bar(samples, progress) as bar:
             report = _drive(simulator, emitted, job, bar)
         if waveform:
@@ -180,23 +189,11 @@ def _check_probes(emitted: Emitted, probes: Sequence[str]) -> None:
         raise HardwareError(f"no stream {unknown} in '{emitted.top}': {sorted(emitted.streams)}")
 
 
-def _job(
-    emitted: Emitted,
-    samples: int,
-    stalls: Stalls,
-    seed: int,
-    probes: Sequence[str],
-    patience: int,
-) -> str:
+def _job(emitted: Emitted, settings: Mapping[str, object], probes: Sequence[str]) -> str:
     """job.txt, as harness.cpp reads it."""
-
-    def port(kind: str, port: Port) -> str:
-        return f"{kind} {port.port} {port.beats} {port.bytes}"
-
-    lines = [f"top {emitted.top}", f"samples {samples}", f"seed {seed}", f"patience {patience}"]
-    lines += [f"stalls {stalls.sources} {stalls.sinks}"]
-    lines += [port("source", p) for p in emitted.inputs]
-    lines += [port("sink", p) for p in emitted.outputs]
+    lines = [f"{key} {value}" for key, value in {"top": emitted.top, **settings}.items()]
+    lines += [f"source {port.port} {port.beats} {port.bytes}" for port in emitted.inputs]
+    lines += [f"sink {port.port} {port.beats} {port.bytes}" for port in emitted.outputs]
     lines += [f"stream {stream} {int(stream in probes)}" for stream in emitted.streams]
     return "\n".join([*lines, ""])
 

@@ -109,6 +109,19 @@ def test_stalls_change_no_output(folder: Path, stalls: Stalls):
     assert (run.streams["m_axis_echo"].stalls > 0) == (stalls.sinks > 0)
 
 
+@pytest.mark.parametrize("interrupt", [7, 8, 21])
+def test_reset_drops_what_is_in_flight(folder: Path, interrupt: int):
+    # The cycles leave part of a sample inside: without a reset, its tlast would be misplaced.
+    inputs = samples_of(5)
+    run = run_simulation(folder, inputs, interrupt=interrupt, probes=["b"])
+    check_outputs(run, inputs)
+    plain = run_simulation(folder, inputs)
+    assert run.cycles == plain.cycles + interrupt + 2
+    assert abs(run.latency - plain.latency) <= 1
+    assert run.streams["b"].beats == plain.streams["b"].beats
+    assert (run.probes["b"] == inputs["b"].reshape(-1, 3)).all()
+
+
 def test_one_sample_has_a_latency_and_no_interval(folder: Path):
     inputs = samples_of(1)
     run = run_simulation(folder, inputs)
