@@ -15,7 +15,8 @@ from quire.formats import presets
 from quire.formats.base import Scalar
 from quire.ops import all_ops, op_for_target
 from quire.ops.convolution import convolve_patches, patches
-from quire.ops.exact_value import Exact, add, combine, constant, from_float
+from quire.ops.exact_arithmetic import add, combine
+from quire.ops.exact_value import Exact, constant, from_float
 from quire.ops.mask import causal_mask, keep_masked
 from quire.precision.exact import enter, evaluate, exact_cast
 

@@ -7,21 +7,8 @@ import torch
 from torch import Tensor
 
 from quire.ops.base import Op, Operand, Role, Target, register
-from quire.ops.exact_value import (
-    Exact,
-    absolute,
-    add,
-    as_exact,
-    fp32,
-    in_float64,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    operand,
-    scale,
-    sub,
-)
+from quire.ops.exact_arithmetic import absolute, add, maximum, minimum, mul, neg, scale, sub
+from quire.ops.exact_value import Exact, as_exact, fp32, in_float64, operand
 
 aten = torch.ops.aten
 Value = Exact | Tensor | float

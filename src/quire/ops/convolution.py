@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.fx import Node
 
 from quire.ops.base import Axis, Op, Operand, Shape, Target, register
-from quire.ops.exact_value import Exact, conv, operand
+from quire.ops.exact_arithmetic import conv
+from quire.ops.exact_value import Exact, operand
 
 aten = torch.ops.aten
 

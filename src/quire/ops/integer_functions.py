@@ -13,7 +13,8 @@ import torch
 from mpmath import mp
 from torch import Tensor
 
-from quire.ops.exact_value import Exact, add, from_float, from_integer, mul
+from quire.ops.exact_arithmetic import add, mul
+from quire.ops.exact_value import Exact, from_float, from_integer
 
 TABLE_BITS = 15
 """p: fraction bits of the table of exponentials, T[d] = rne(2^p exp(-d 2^-f))."""

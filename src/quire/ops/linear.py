@@ -6,7 +6,8 @@ from math import prod
 import torch
 
 from quire.ops.base import Op, Operand, Shape, Target, register, result_times_inner
-from quire.ops.exact_value import Exact, add, fp32, linear, matmul, operand, scale
+from quire.ops.exact_arithmetic import add, linear, matmul, scale
+from quire.ops.exact_value import Exact, fp32, operand
 
 aten = torch.ops.aten
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from quire.formats import Fixed, Format
 from quire.ops.base import Op, Target, register
-from quire.ops.exact_value import Exact, as_exact, where
+from quire.ops.exact_arithmetic import where
+from quire.ops.exact_value import Exact, as_exact
 
 aten = torch.ops.aten
 

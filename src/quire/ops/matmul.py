@@ -3,7 +3,8 @@
 import torch
 
 from quire.ops.base import Op, Operand, Target, register, result_times_inner
-from quire.ops.exact_value import Exact, matmul, operand
+from quire.ops.exact_arithmetic import matmul
+from quire.ops.exact_value import Exact, operand
 
 aten = torch.ops.aten
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from quire.ops.base import Op, Target, register
-from quire.ops.exact_value import Exact, as_exact, combine, in_float64, where
+from quire.ops.exact_arithmetic import combine, where
+from quire.ops.exact_value import Exact, as_exact, in_float64
 
 aten = torch.ops.aten
 _CONVERSIONS = (aten._to_copy.default, aten.to.dtype, aten.to.dtype_layout)

@@ -11,17 +11,8 @@ import torch
 from torch import Tensor
 
 from quire.ops.base import Op, Operand, Target, register
-from quire.ops.exact_value import (
-    Exact,
-    as_exact,
-    divide,
-    in_float64,
-    maximum,
-    mean,
-    sum_over,
-    sums,
-    where,
-)
+from quire.ops.exact_arithmetic import divide, maximum, mean, sum_over, sums, where
+from quire.ops.exact_value import Exact, as_exact, in_float64
 
 aten = torch.ops.aten
 _INPUT = (Operand("input", 0, "activation"),)

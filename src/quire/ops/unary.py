@@ -8,16 +8,8 @@ from typing import Any
 import torch
 
 from quire.ops.base import Op, Operand, Target, register
-from quire.ops.exact_value import (
-    Exact,
-    Origin,
-    clamp,
-    fp32,
-    from_float,
-    in_float64,
-    nearest_float32,
-    relu,
-)
+from quire.ops.exact_arithmetic import clamp, relu
+from quire.ops.exact_value import Exact, Origin, fp32, from_float, in_float64, nearest_float32
 from quire.ops.real_functions import FUNCTIONS, RealFunction, tabulate
 
 aten = torch.ops.aten

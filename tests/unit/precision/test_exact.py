@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from quire.formats import parse
 from quire.graph import capture, sites
-from quire.ops.exact_value import from_float, scale
+from quire.ops.exact_arithmetic import scale
+from quire.ops.exact_value import from_float
 from quire.ops.integer_functions import layer_norm, softmax
 from quire.precision import Plan, quantize
 from quire.precision.exact import exact, exact_cast
