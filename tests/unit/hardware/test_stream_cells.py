@@ -3,6 +3,8 @@
 One Verilator build holds every variant of every cell; their assertions are on.
 """
 
+import fcntl
+import os
 import random
 import struct
 import subprocess
@@ -16,10 +18,6 @@ from quire.hardware.toolchain import run_make, run_slang, run_verilator, run_yos
 
 HERE = Path(__file__).parent
 RTL = HERE.parents[2] / "src/quire/hardware/rtl"
-SOURCES = [
-    f"quire_{cell}.sv"
-    for cell in "slice fork join fifo gearbox convert repack concat axis_in axis_out rom lookup".split()
-]
 TABLE = [(i * 37 + 11) % 64 for i in range(32)]  # 5-bit codes to 6-bit codes
 ROWS = 40  # rows, or beats, in a job
 EARLY = 6  # the beat with a misplaced tlast
@@ -344,6 +342,7 @@ VARIANTS = [
     axis_out(6),
     *(lookup(lanes, block) for lanes, block in ((1, 0), (1, 1), (4, 1))),
 ]
+SOURCES = sorted({f"quire_{v.cell}.sv" for v in VARIANTS} | {"quire_rom.sv", "quire_gearbox.sv"})
 INPUTS = [(v, i) for v in VARIANTS for i in range(len(v.in_widths))]
 OUTPUTS = [(v, i) for v in VARIANTS for i in range(len(v.out_widths))]
 
@@ -422,6 +421,14 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the first of pytest's workers builds for all
+            if not folder.exists():
+                self._build()
+
+    def _build(self) -> None:
+        folder = self.folder
+        folder.mkdir()
         (folder / "mem").mkdir()
         (folder / "mem/table.mem").write_text("".join(f"{word:x}\n" for word in TABLE))
         (folder / "bench.sv").write_text(bench_text())
@@ -474,7 +481,8 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"))
+    base = tmp_path_factory.getbasetemp()  # with pytest-xdist, each worker's own
+    return Bench((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "stream_bench")
 
 
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5), (0.9, 0.1), (0.1, 0.9)]
@@ -541,9 +549,11 @@ def test_error_is_raised_by_an_early_tlast_and_stays(seen: list[dict[str, Seen]]
             assert one.cycles[1][-1] > job.cycles - 100
 
 
-def test_cells_are_lint_clean(bench: Bench) -> None:
+def test_cells_are_lint_clean(bench: Bench, tmp_path: Path) -> None:
     """In Verilator with every warning, slang and Yosys's own front end."""
-    folder = bench.folder
+    folder = tmp_path
+    (folder / "mem").symlink_to(bench.folder / "mem")
+    (folder / "bench.sv").write_text(bench_text())
     sources = [str(RTL / source) for source in SOURCES]
     lint = ["--lint-only", "-Wall", "--top-module", "bench", "bench.sv", *sources]
     run_verilator(lint, folder, folder / "lint.log")

@@ -61,4 +61,16 @@ module quire_axis_in #(
     .out_data_o
   );
 
+`ifndef SYNTHESIS
+  logic raised_q;
+
+  always_ff @(posedge clk_i) begin
+    raised_q <= rst_ni & (error_o | (tvalid_i & tready_o & tlast_i & ~last));
+    if (rst_ni) begin
+      a_beat : assert ((BEAT_W + 1)'(beat_q) / (BEAT_W + 1)'(BEATS) == '0);
+      a_error : assert (error_o == raised_q);
+    end
+  end
+`endif
+
 endmodule

@@ -51,4 +51,13 @@ module quire_axis_out #(
     .out_data_o ({tlast_o, data})
   );
 
+`ifndef SYNTHESIS
+  always_ff @(posedge clk_i) begin
+    if (rst_ni) begin
+      a_beat : assert ((BEAT_W + 1)'(beat_q) / (BEAT_W + 1)'(BEATS) == '0);
+      a_padding : assert ((tdata_o >> WIDTH) == '0);
+    end
+  end
+`endif
+
 endmodule

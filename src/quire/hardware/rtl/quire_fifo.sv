@@ -71,4 +71,63 @@ module quire_fifo #(
     assign pop         = out_valid_o & out_ready_i;
   end
 
+`ifndef SYNTHESIS
+  // Counts the beats inside and watches one of them: how many leave before it, and what it was. A
+  // proof chooses any beat; a simulation the next one after each that left.
+`ifdef FORMAL
+  (* anyseq *) logic choose;
+`else
+  logic choose;
+  assign choose = 1'b1;
+`endif
+  function automatic logic [ADDR_W-1:0] wrap(input logic [FILL_W:0] index);
+    wrap = ADDR_W'((index < (FILL_W + 1)'(DEPTH)) ? index : index - (FILL_W + 1)'(DEPTH));
+  endfunction
+
+  logic [FILL_W:0] count_q, ahead_q, place;
+  logic [WIDTH-1:0] watched_q, held_q;
+  logic watching_q, stalled_q, hidden_q, leave, front;
+
+  assign leave = out_valid_o & out_ready_i;
+  assign front = out_valid_o && REGISTERED != 0;  // a beat in the output register
+  assign place = (FILL_W + 1)'(read_q) + ahead_q - (FILL_W + 1)'(front);
+
+  always_ff @(posedge clk_i) begin
+    count_q   <= rst_ni ? count_q + (FILL_W + 1)'(push) - (FILL_W + 1)'(leave) : '0;
+    stalled_q <= rst_ni & out_valid_o & ~out_ready_i;
+    hidden_q  <= rst_ni && !out_valid_o && count_q != '0;
+    held_q    <= out_data_o;
+    if (!rst_ni) begin
+      watching_q <= 1'b0;
+    end else if (!watching_q) begin
+      watching_q <= push & choose;
+      ahead_q    <= count_q - (FILL_W + 1)'(leave);
+      watched_q  <= in_data_i;
+    end else if (leave) begin
+      watching_q <= ahead_q != '0;
+      ahead_q    <= ahead_q - (FILL_W + 1)'(1);
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (rst_ni) begin
+      a_stable : assert (!stalled_q || (out_valid_o && out_data_o == held_q));
+      a_fits : assert ((FILL_W + 1)'(fill_q) / (FILL_W + 1)'(DEPTH + 1) == '0);
+      a_count : assert (count_q == (FILL_W + 1)'(fill_q) + (FILL_W + 1)'(front));
+      a_read : assert ((ADDR_W + 1)'(read_q) / (ADDR_W + 1)'(DEPTH) == '0);
+      a_write : assert (write_q == wrap((FILL_W + 1)'(read_q) + (FILL_W + 1)'(fill_q)));
+      a_no_deadlock : assert (out_valid_o ? count_q != '0 : in_ready_o);
+      a_comes_out : assert (!hidden_q || out_valid_o);
+      if (watching_q) begin
+        a_watched_is_inside : assert (ahead_q < count_q);
+        if (front && ahead_q == '0) begin
+          a_watched_is_next : assert (out_data_o == watched_q);
+        end else begin
+          a_watched_waits : assert (beats[wrap(place)] == watched_q);
+        end
+      end
+    end
+  end
+`endif
+
 endmodule

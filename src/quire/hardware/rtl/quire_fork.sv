@@ -32,4 +32,30 @@ module quire_fork #(
     else if (in_valid_i) done_q <= in_ready_o ? '0 : done_q | out_ready_i;
   end
 
+`ifndef SYNTHESIS
+  // Outputs that have taken the beat at the input, and that wait for ready.
+  logic [N-1:0] taken_q, stalled_q, take;
+  logic [WIDTH-1:0] held_q;
+  logic accept, waits_q;
+
+  assign take   = out_valid_o & out_ready_i;
+  assign accept = in_valid_i & in_ready_o;
+
+  always_ff @(posedge clk_i) begin
+    taken_q   <= (rst_ni && !accept) ? taken_q | take : '0;
+    stalled_q <= {N{rst_ni}} & out_valid_o & ~out_ready_i;
+    waits_q   <= rst_ni & in_valid_i & ~in_ready_o;
+    held_q    <= out_data_o;
+    if (rst_ni) begin
+      a_stable : assert ((stalled_q & ~out_valid_o) == '0);
+      a_stable_data : assert (!waits_q || out_data_o == held_q);
+      a_done : assert (done_q == taken_q && (done_q == '0 || waits_q));
+      a_none_twice : assert ((take & taken_q) == '0);
+      a_none_lost : assert (!accept || (&(take | taken_q)));
+      a_no_deadlock : assert (!in_valid_i || out_valid_o != '0);
+      a_ready_outputs_suffice : assert (!(&out_ready_i) || in_ready_o);
+    end
+  end
+`endif
+
 endmodule

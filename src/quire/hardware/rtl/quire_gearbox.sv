@@ -73,4 +73,62 @@ module quire_gearbox #(
     end
   end
 
+`ifndef SYNTHESIS
+  // Watches one unit: how many leave before it, and what it was. A proof chooses any unit; a
+  // simulation the last of a beat, one after the other.
+`ifdef FORMAL
+  (* anyseq *) logic choose;
+  (* anyseq *) logic [FILL_W-1:0] chosen;
+`else
+  logic choose;
+  logic [FILL_W-1:0] chosen;
+  assign choose = 1'b1;
+  assign chosen = FILL_W'(in_count_i) - FILL_W'(1);
+`endif
+  logic [FILL_W:0] count_q, ahead_q;
+  logic [UNIT_W-1:0] watched_q;
+  logic [OUT_W-1:0] held_q;
+  logic watching_q, stalled_q;
+
+  always_ff @(posedge clk_i) begin
+    count_q <= count_q + (push ? (FILL_W + 1)'(in_count_i) : '0) - (pop ? (FILL_W + 1)'(need) : '0);
+    if (!rst_ni) count_q <= '0;
+    stalled_q <= rst_ni & out_valid_o & ~out_ready_i;
+    held_q    <= out_data_o;
+    if (!rst_ni) begin
+      watching_q <= 1'b0;
+    end else if (!watching_q) begin
+      watching_q <= push && choose && chosen < FILL_W'(in_count_i);
+      ahead_q    <= count_q - (pop ? (FILL_W + 1)'(need) : '0) + (FILL_W + 1)'(chosen);
+      watched_q  <= UNIT_W'(in_data_i >> (chosen * UNIT_W));
+    end else if (pop) begin
+      watching_q <= ahead_q >= (FILL_W + 1)'(need);
+      ahead_q    <= ahead_q - (FILL_W + 1)'(need);
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (rst_ni) begin
+      a_stable : assert (!stalled_q || (out_valid_o && out_data_o == held_q));
+      a_no_deadlock : assert (in_ready_o || out_valid_o);
+      a_beat : assert ((BEAT_W + 1)'(beat_q) / (BEAT_W + 1)'(BEATS) == '0);
+      a_fits : assert (count_q <= (FILL_W + 1)'(CAPACITY));
+      a_count : assert (count_q == (FILL_W + 1)'(fill_q));
+      a_zeros_above : assert ((data_q >> (fill_q * UNIT_W)) == '0);
+      if (in_valid_i) begin
+        a_in_count : assert (in_count_i != '0);
+        a_in_fits : assert ((FILL_W + 1)'(in_count_i) / (FILL_W + 1)'(IN_UNITS + 1) == '0);
+        a_in_zeros : assert ((in_data_i >> (in_count_i * UNIT_W)) == '0);
+      end
+      if (watching_q) begin
+        a_watched_is_inside : assert (ahead_q < count_q);
+        a_watched_waits : assert (UNIT_W'(data_q >> (ahead_q * UNIT_W)) == watched_q);
+      end
+      if (watching_q && pop && ahead_q < (FILL_W + 1)'(need)) begin
+        a_watched_leaves : assert (UNIT_W'(out_data_o >> (ahead_q * UNIT_W)) == watched_q);
+      end
+    end
+  end
+`endif
+
 endmodule

@@ -23,4 +23,12 @@ module quire_join #(
   assign in_ready_o  = {N{out_valid_o & out_ready_i}};
   assign out_data_o  = in_data_i;
 
+`ifndef SYNTHESIS
+  always_comb begin
+    a_together : assert ((in_valid_i & in_ready_o) == {N{out_valid_o & out_ready_i}});
+    a_no_deadlock : assert (!(&in_valid_i) || out_valid_o);
+    a_ready_output_suffices : assert (!out_valid_o || !out_ready_i || (&in_ready_o));
+  end
+`endif
+
 endmodule

@@ -45,4 +45,51 @@ module quire_slice #(
     if (in_ready_o) skid_q <= in_data_i;
   end
 
+`ifndef SYNTHESIS
+  // Counts the beats inside and watches one of them: how many leave before it, and what it was. A
+  // proof chooses any beat; a simulation the next one after each that left.
+`ifdef FORMAL
+  (* anyseq *) logic choose;
+`else
+  logic choose;
+  assign choose = 1'b1;
+`endif
+  logic [      1:0] count_q, ahead_q;
+  logic [WIDTH-1:0] watched_q, held_q;
+  logic             watching_q, stalled_q, push, pop;
+
+  assign push = in_valid_i & in_ready_o;
+  assign pop  = out_valid_o & out_ready_i;
+
+  always_ff @(posedge clk_i) begin
+    count_q   <= rst_ni ? count_q + 2'(push) - 2'(pop) : '0;
+    stalled_q <= rst_ni & out_valid_o & ~out_ready_i;
+    held_q    <= out_data_o;
+    if (!rst_ni) begin
+      watching_q <= 1'b0;
+    end else if (!watching_q) begin
+      watching_q <= push & choose;
+      ahead_q    <= count_q - 2'(pop);
+      watched_q  <= in_data_i;
+    end else if (pop) begin
+      watching_q <= ahead_q != '0;
+      ahead_q    <= ahead_q - 2'(1);
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (rst_ni) begin
+      a_stable : assert (!stalled_q || (out_valid_o && out_data_o == held_q));
+      a_filled_in_order : assert (main_valid_q || !skid_valid_q);
+      a_count : assert (count_q == 2'(main_valid_q) + 2'(skid_valid_q));
+      a_no_deadlock : assert (out_valid_o ? count_q != '0 : in_ready_o);
+      if (watching_q) begin
+        a_watched_is_inside : assert (ahead_q < count_q);
+        a_watched_is_next : assert (ahead_q != 2'd0 || main_q == watched_q);
+        a_watched_is_last : assert (ahead_q != 2'd1 || skid_q == watched_q);
+      end
+    end
+  end
+`endif
+
 endmodule
