@@ -7,6 +7,8 @@ serves the light and the dark theme: `page.css` gives each token its value.
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from quire.report.results import StudyResults, TrialRecord
@@ -28,6 +30,14 @@ def axes(results: StudyResults) -> tuple[str, str]:
     """The metrics drawn across and upwards: the second objective (bits if there is one only)."""
     names = list(results.objectives)
     return (names[1] if len(names) > 1 else "bits"), names[0]
+
+
+def views(results: StudyResults) -> list[StudyResults]:
+    """The results once for each pair of objectives, with that pair first: the axes of a front."""
+    goals = results.objectives
+    pairs = list(combinations(goals, 2)) or [tuple(goals)]
+    orders = [dict.fromkeys([*pair, *goals]) for pair in pairs]
+    return [replace(results, objectives={m: goals[m] for m in order}) for order in orders]
 
 
 def title(results: StudyResults, metric: str) -> str:

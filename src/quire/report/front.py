@@ -47,7 +47,9 @@ def front(results: StudyResults) -> Figure:
 
 
 def _front_line(results: StudyResults, best: Sequence[TrialRecord]) -> Figure:
+    """The line through the front; of more than two objectives, through the best on these axes."""
     across, up = axes(results)
+    best = _unbeaten(results, best)
     shape = "hv" if results.objectives.get(across, "min") == "min" else "vh"
     return {
         "type": "scatter",
@@ -58,6 +60,19 @@ def _front_line(results: StudyResults, best: Sequence[TrialRecord]) -> Figure:
         "line": {"shape": shape, "width": 2, "color": "@front"},
         "hoverinfo": "skip",
     }
+
+
+def _unbeaten(results: StudyResults, best: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials that no other beats on the two axes."""
+    signs = {
+        metric: -1 if results.objectives.get(metric) == "max" else 1 for metric in axes(results)
+    }
+    losses = [tuple(sign * t.metrics[metric] for metric, sign in signs.items()) for t in best]
+    return [
+        trial
+        for trial, (x, y) in zip(best, losses, strict=True)
+        if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in losses)
+    ]
 
 
 def _uniform(

@@ -12,11 +12,14 @@ POSITIONS = (
     "top left",
     "bottom left",
 )
-# Sizes as fractions of a plot about 700 by 420 pixels, text at 12 pixels.
-LETTER, LINE, GAP_X, GAP_Y = 0.0085, 0.040, 0.010, 0.016
+# Sizes as fractions of a plot about 700 by 450 pixels, text at 12 pixels.
+LETTER, LINE, GAP_X, GAP_Y = 0.0092, 0.034, 0.010, 0.014
+NAME, NAMED = 10.0, 2.0  # weights of another name and of a named point; a solid mark counts 1
+ROUNDS = 8
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
+Weighted = tuple[Box, float]
 
 
 def place(
@@ -27,18 +30,29 @@ def place(
 ) -> list[str]:
     """A Plotly text position for each named point: the first of `POSITIONS` that hides least.
 
-    `solid` and `faint` are other marks of the plot; hiding a faint one costs a quarter.
+    `solid` and `faint` are other marks of the plot; hiding a faint one costs a quarter. Names are
+    placed one after another, and then anew around the others, until none moves.
     """
     scaled = _unit([*points, *solid, *faint])
-    taken = [(_around(point, 1.0), 1.0) for point in scaled[: len(points) + len(solid)]]
-    taken += [(_around(point, 0.6), 0.25) for point in scaled[len(taken) :]]
-    chosen: list[str] = []
-    for (x, y), name in zip(scaled, names, strict=False):
-        boxes = {where: _box(x, y, len(name), where) for where in POSITIONS}
-        best = min(POSITIONS, key=lambda where: _hidden(boxes[where], taken))
-        taken.append((boxes[best], 3.0))
-        chosen.append(best)
-    return chosen
+    marks = [(_around(point, 1.0), NAMED) for point in scaled[: len(points)]]
+    marks += [(_around(p, 1.0), 1.0) for p in scaled[len(points) : len(points) + len(solid)]]
+    marks += [(_around(point, 0.6), 0.25) for point in scaled[len(marks) :]]
+    boxes = [
+        {where: _box(x, y, len(name), where) for where in POSITIONS}
+        for (x, y), name in zip(scaled, names, strict=False)
+    ]
+    costs = [{where: _hidden(box, marks) for where, box in own.items()} for own in boxes]
+    chosen: dict[int, str] = {}
+    for _ in range(ROUNDS):
+        before = dict(chosen)
+        for i, own in enumerate(boxes):
+            others = [(boxes[j][where], NAME) for j, where in chosen.items() if j != i]
+            chosen[i] = min(
+                POSITIONS, key=lambda where: costs[i][where] + _shared(own[where], others)
+            )
+        if chosen == before:
+            break
+    return list(chosen.values())
 
 
 def _unit(points: Sequence[Point]) -> list[Point]:
@@ -65,11 +79,14 @@ def _box(x: float, y: float, letters: int, where: str) -> Box:
     return left, low, left + width, low + LINE
 
 
-def _hidden(box: Box, taken: Sequence[tuple[Box, float]]) -> float:
-    """The weighted area that a box shares with others, and three times what leaves the plot."""
-    area = sum(weight * _overlap(box, other) for other, weight in taken)
+def _hidden(box: Box, marks: Sequence[Weighted]) -> float:
+    """The weighted area that a box shares with marks, and three times what leaves the plot."""
     outside = (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, (-0.05, -0.07, 1.05, 1.07))
-    return area + 3 * outside
+    return _shared(box, marks) + 3 * outside
+
+
+def _shared(box: Box, others: Sequence[Weighted]) -> float:
+    return sum(weight * _overlap(box, other) for other, weight in others)
 
 
 def _overlap(a: Box, b: Box) -> float:

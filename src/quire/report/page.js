@@ -4,6 +4,7 @@ const element = (id) => document.getElementById(id);
 const trials = new Map(study.trials.map((trial) => [trial.number, trial]));
 const options = { displayModeBar: false, responsive: true };
 let selected = study.chosen;
+let view = study.fronts[0];
 
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 const number = (value) => value.toLocaleString("en", { maximumSignificantDigits: 4 });
@@ -44,10 +45,10 @@ function planOf(trial) {
 }
 
 function drawFront() {
-  const figure = structuredClone(study.plots.front);
+  const figure = structuredClone(view.plot);
   const ring = figure.data[figure.data.length - 1];
   const metrics = trials.get(selected).metrics;
-  Object.assign(ring, { x: [metrics[study.across]], y: [metrics[study.up]] });
+  Object.assign(ring, { x: [metrics[view.across]], y: [metrics[view.up]] });
   draw("front", figure);
   Plotly.Plots.resize("front");
 }
@@ -70,7 +71,7 @@ function drawMap(trial) {
   draw("map", {
     data: [{ type: "heatmap", x: columns, y: names, z, text, colorscale, zmin: -0.5, zmax: used.length + 0.5,
       showscale: false, xgap: 3, ygap: 2, hoverinfo: "text", hoverongaps: false }],
-    layout: { ...study.plots.front.layout, shapes: [], showlegend: false,
+    layout: { ...view.plot.layout, shapes: [], showlegend: false,
       annotations: [], margin: { l: 10, r: 10, t: 30, b: 10 },
       xaxis: { ...axis, side: "top", type: "category", tickangle: crowded ? -35 : 0 },
       yaxis: { ...axis, type: "category", tickmode: "linear", dtick: 1,
@@ -132,12 +133,12 @@ function fillPick() {
     if (members.length === 0) return;
     const parent = add(element("pick"), "optgroup", "", { label });
     for (const trial of members) {
-      add(parent, "option", `${nameOf(trial)}: ${study.up} ${number(trial.metrics[study.up])}, ` +
-        `${study.across} ${number(trial.metrics[study.across])}`, { value: trial.number });
+      add(parent, "option", `${nameOf(trial)}: ${view.up} ${number(trial.metrics[view.up])}, ` +
+        `${view.across} ${number(trial.metrics[view.across])}`, { value: trial.number });
     }
   };
   const onFront = new Set(study.front);
-  const by = (a, b) => a.metrics[study.across] - b.metrics[study.across];
+  const by = (a, b) => a.metrics[view.across] - b.metrics[view.across];
   group("On the front", study.trials.filter((t) => onFront.has(t.number)).sort(by));
   group("Uniform formats", study.trials.filter((t) => t.label && !onFront.has(t.number)).sort(by));
   group("Other trials", study.trials.filter((t) => !t.label && !onFront.has(t.number)));
@@ -147,12 +148,12 @@ function fillFigures() {
   const metrics = [...new Set(study.figures.flatMap((row) => Object.keys(row.metrics)))];
   element("figures-section").hidden = study.figures.length === 0;
   const head = add(element("figures").tHead, "tr", "");
-  ["Model", "Split", ...metrics].forEach((text, i) =>
-    add(head, "th", text.replaceAll("_", " "), { scope: "col", class: i > 1 ? "number" : "" }));
+  const words = study.figures.some((row) => row.split) ? ["label", "split"] : ["label"];
+  [...words, ...metrics].forEach((text, i) => add(head, "th", text === "label" ? "Model" : text.replaceAll("_", " "),
+    { scope: "col", class: i >= words.length ? "number" : "" }));
   for (const figure of study.figures) {
     const row = add(element("figures").tBodies[0], "tr", "");
-    add(row, "td", figure.label);
-    add(row, "td", figure.split);
+    for (const word of words) add(row, "td", figure[word]);
     for (const metric of metrics) {
       add(row, "td", metric in figure.metrics ? number(figure.metrics[metric]) : "", { class: "number" });
     }
@@ -197,10 +198,12 @@ function drawTensor() {
 
 function drawAll() {
   showPlan();
-  draw("progress", study.plots.progress);
+  draw("progress", study.progress);
   drawTensor();
 }
 
+study.fronts.forEach((front) => add(element("axes"), "option", `${front.up.replaceAll("_", " ")} against ${front.across.replaceAll("_", " ")}`));
+element("axes-pick").hidden = study.fronts.length === 1;
 fillKey();
 fillWords();
 fillPick();
@@ -213,6 +216,10 @@ element("front").on("plotly_click", (event) => {
   if (point) select(point.customdata);
 });
 element("pick").addEventListener("change", (event) => select(Number(event.target.value)));
+element("axes").addEventListener("change", (event) => {
+  view = study.fronts[event.target.selectedIndex];
+  drawFront();
+});
 element("tensor").addEventListener("change", drawTensor);
 element("copy").addEventListener("click", async () => {
   const text = element("plan-json").textContent;

@@ -10,7 +10,7 @@ from typing import Any
 from quire.errors import StudyError
 from quire.formats import parse
 from quire.report.distribution import distribution
-from quire.report.figures import axes, complete, short
+from quire.report.figures import axes, complete, short, views
 from quire.report.front import front
 from quire.report.progress import progress
 from quire.report.results import StudyResults, TensorRecord
@@ -39,11 +39,8 @@ def page(results: StudyResults, path: str | Path) -> None:
 
 def payload(results: StudyResults) -> dict[str, Any]:
     """What the page's script reads: figures, and each completed trial's plan by format index."""
-    across, up = axes(results)
     return {
         "name": results.name,
-        "across": across,
-        "up": up,
         "objectives": dict(results.objectives),
         "limits": dict(results.limits),
         "counts": _counts(results),
@@ -59,7 +56,8 @@ def payload(results: StudyResults) -> dict[str, Any]:
             {"label": row.label, "split": row.split, "metrics": dict(row.metrics)}
             for row in results.figures
         ],
-        "plots": {"front": front(results), "progress": progress(results)},
+        "fronts": [_front(view) for view in views(results)],
+        "progress": progress(results),
         "tensors": [_tensor(tensor) for tensor in results.tensors],
     }
 
@@ -105,6 +103,11 @@ def formats_by_size(results: StudyResults) -> dict[str, float]:
     names = {text for trial in complete(results) for text in trial.plan.values()}
     bits = {name: parse(name).bits_per_value(4096) for name in names}
     return dict(sorted(bits.items(), key=lambda item: (item[1], item[0])))
+
+
+def _front(results: StudyResults) -> dict[str, Any]:
+    across, up = axes(results)
+    return {"across": across, "up": up, "plot": front(results)}
 
 
 def _counts(results: StudyResults) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quire.report.distribution import distribution
-from quire.report.figures import axes, scale, short, title
+from quire.report.figures import axes, scale, short, title, views
 from quire.report.front import front
 from quire.report.progress import progress
 from quire.report.results import StudyResults, TensorRecord
@@ -60,6 +60,35 @@ def test_a_single_objective_is_drawn_against_bits():
     assert axes(results) == ("bits", "accuracy")
     assert title(results, "bits") == "average bits per value"
     assert title(results, "accuracy") == "accuracy · higher is better"
+
+
+def three_objectives() -> StudyResults:
+    """Each of the trials on the front is the best in one of three metrics."""
+    memory = {0: 9.0, 6: 2.0, 7: 3.0}
+    trials = tuple(
+        dataclasses.replace(t, metrics={**t.metrics, "memory": memory.get(t.number, 20.0)})
+        for t in RESULTS.trials
+    )
+    goals = {"loss": "min", "bits": "min", "memory": "min"}
+    return dataclasses.replace(RESULTS, objectives=goals, trials=trials)
+
+
+def test_three_objectives_give_three_pairs_of_axes():
+    drawn = views(three_objectives())
+    assert [axes(view) for view in drawn] == [
+        ("bits", "loss"),
+        ("memory", "loss"),
+        ("memory", "bits"),
+    ]
+    assert {tuple(sorted(view.objectives)) for view in drawn} == {("bits", "loss", "memory")}
+    assert [axes(view) for view in views(RESULTS)] == [("bits", "loss")]
+
+
+def test_the_line_of_a_front_joins_the_best_on_its_axes():
+    _, memory, _ = (front(view) for view in views(three_objectives()))
+    assert trace(memory, "front")["customdata"] == [6, 7, 0]
+    assert trace(memory, "front's line")["x"] == [2.0, 3.0]
+    assert trace(memory, "front's line")["y"] == [0.2, 0.05]
 
 
 def test_progress_counts_runs_of_a_family_and_keeps_the_best_within_limits():
