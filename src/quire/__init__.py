@@ -11,12 +11,15 @@ if TYPE_CHECKING:
     from quire.errors import QuireError
     from quire.explore import Task, search
     from quire.graph import capture, sites
+    from quire.hardware import Design, emit
     from quire.precision import Plan, cast, cost, exact, load, quantize, save
 
 _HOMES = {
     "QuireError": "quire.errors",
     "Task": "quire.explore",
     "search": "quire.explore",
+    "Design": "quire.hardware",
+    "emit": "quire.hardware",
     "capture": "quire.graph",
     "sites": "quire.graph",
     "Plan": "quire.precision",

@@ -27,3 +27,7 @@ class StudyError(QuireError):
 
 class CheckpointError(QuireError):
     """A checkpoint is damaged, or belongs to another model or plan."""
+
+
+class HardwareError(QuireError):
+    """A network, a plan or a tool cannot do what a design needs."""

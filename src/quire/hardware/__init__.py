@@ -1,1 +1,8 @@
-"""Emit a quantized graph as synthesizable hardware, simulate it and measure it."""
+"""The hardware stream: a quantized graph as streaming SystemVerilog, simulated and synthesised."""
+
+from quire.hardware.design import Design
+from quire.hardware.emit import emit
+from quire.hardware.run import Run
+from quire.hardware.simulate import Stalls, Waveform
+
+__all__ = ["Design", "Run", "Stalls", "Waveform", "emit"]

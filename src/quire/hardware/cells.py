@@ -1,0 +1,442 @@
+"""The cells that stages are built of, as functions from nets to nets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from quire.errors import HardwareError
+from quire.formats import Block, Fixed, Pow2, UFixed
+from quire.formats.binary import Binary, Ternary
+from quire.hardware.elements import caster, decoder, packed
+from quire.hardware.stage import Net, part
+from quire.hardware.stream import Codes, Integers
+from quire.hardware.timing import Step
+from quire.ops.exact_value import from_integer
+from quire.precision.exact import exact_cast
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The operands of a net: `sig`, `shift` and `scale` expressions, widths, and their grid.
+
+    value = sig * 2^(shift + scale + exponent) * odd. Widths of 0 have expressions of one 0 bit.
+    """
+
+    sig: str
+    shift: str
+    scale: str
+    sig_bits: int
+    shift_bits: int
+    scale_bits: int
+    exponent: int
+    odd: int
+
+
+def decode(net: Net) -> Decoded:
+    """The decoder of a net's codes; integers are their own operands."""
+    values, b = net.values, net.builder
+    if isinstance(values, Integers):
+        nothing = f"{net.lanes}'d0"
+        return Decoded(net.data, nothing, "1'd0", values.bits, 0, 0, values.exponent, 1)
+    cell = decoder(values.element)
+    sig = b.wire("sig", net.lanes * cell.sig_bits)
+    shift = b.wire("shift", net.lanes * max(1, cell.shift_bits))
+    b.cell(
+        cell.cell,
+        {"LANES": net.lanes, **cell.parameters},
+        {"code_i": net.elements, "sig_o": sig, "shift_o": shift},
+    )
+    grid = values.integers
+    odd = 1 if values.dynamic_scale is not None else _odd(values)
+    scale = net.scale if values.dynamic_scale is not None else "1'd0"
+    return Decoded(
+        sig,
+        shift,
+        scale,
+        cell.sig_bits,
+        cell.shift_bits,
+        values.beat_scale_bits,
+        grid.exponent,
+        odd,
+    )
+
+
+def _odd(values: Codes) -> int:
+    number = values.factor.numerator
+    return number // (number & -number)
+
+
+def to_integers(net: Net) -> Net:
+    """Codes as exact integers on one grid; integers as they are."""
+    values = net.values
+    if isinstance(values, Integers):
+        return net
+    grid, operands, b = values.integers, decode(net), net.builder
+    if operands.odd != 1:
+        raise NotImplementedError
+    data = b.wire("integers", net.lanes * grid.bits)
+    b.cell(
+        "quire_align",
+        {
+            "LANES": net.lanes,
+            "SIG_W": operands.sig_bits,
+            "SHIFT_W": max(1, operands.shift_bits),
+            "SCALE_W": max(1, operands.scale_bits),
+            "OUT_W": grid.bits,
+        },
+        {
+            "sig_i": operands.sig,
+            "shift_i": operands.shift,
+            "scale_i": operands.scale,
+            "x_o": data,
+        },
+    )
+    return net.with_data(data, grid)
+
+
+def relu(net: Net) -> Net:
+    net = to_integers(net)
+    values = net.values
+    assert isinstance(values, Integers)
+    data = net.builder.wire("relu", net.lanes * values.bits)
+    parameters = {"LANES": net.lanes, "WIDTH": values.bits}
+    net.builder.cell("quire_relu", parameters, {"x_i": net.data, "x_o": data})
+    # The width stays: the sign bit is 0 and synthesis drops it.
+    return net.with_data(data, Integers(min(values.low, 0), values.high, values.exponent))
+
+
+def register_slice(net: Net) -> Net:
+    """The net behind a register slice, which cuts all paths."""
+    bits = net.stream("").beat_bits
+    valid, ready, data = net.stepped("slice", bits)
+    net.builder.steps.append(Step("delay", (1,)))
+    net.builder.clocked("quire_slice", {"WIDTH": bits}, _ports(net, valid, ready, data))
+    return replace(net, valid=valid, ready=ready, data=data)
+
+
+def widened(net: Net, exponent: int) -> Net:
+    """Integers on a finer grid: zeros at the right of each lane."""
+    values = net.values
+    assert isinstance(values, Integers)
+    zeros = values.exponent - exponent
+    if zeros <= 0:
+        return net
+    lowest = -(1 << (values.bits - 1))  # so that the width grows by the zeros alone
+    finer = Integers(lowest << zeros, values.high << zeros, exponent)
+    lanes = [
+        f"{part(net.data, i * values.bits, values.bits)}, {zeros}'d0"
+        for i in reversed(range(net.lanes))
+    ]
+    data = net.builder.wire("finer", net.lanes * finer.bits, "{" + ", ".join(lanes) + "}")
+    return net.with_data(data, finer)
+
+
+def scalar_cast(net: Net, codes: Codes, symmetric: bool = False) -> Net:
+    """Integers rounded to a scalar format, combinationally."""
+    values = net.values
+    assert isinstance(values, Integers)
+    net = widened(net, min(values.exponent, codes.element.quantum_exponent))
+    values = net.values
+    assert isinstance(values, Integers)
+    drop = codes.element.quantum_exponent - values.exponent
+    cell = caster(codes.element, values.bits, drop, symmetric)
+    data = net.builder.wire("code", net.lanes * codes.bits)
+    ports = {"x_i": net.data, "code_o": data}
+    net.builder.cell(cell.cell, {"LANES": net.lanes, **cell.parameters}, ports)
+    return net.with_data(data, codes)
+
+
+def block_cast(net: Net, codes: Codes) -> Net:
+    """Integers rounded to a block format with a power-of-two scale found in the data."""
+    values, block = net.values, codes.format
+    assert isinstance(values, Integers)
+    assert isinstance(block, Block)
+    scale = block.scale
+    assert isinstance(scale, Pow2)
+    size = min(int(block.size), net.shape[-1])
+    beats = -(-net.shape[-1] // net.lanes)
+    offset = values.exponent - codes.element.emax - scale.smallest_exponent
+    largest = scale.emax - scale.smallest_exponent
+    highest = min(max(values.bits - 1 + offset, 0), largest)
+    exponent = values.exponent - scale.smallest_exponent - highest
+    shifted = Integers(-(1 << values.bits), (1 << values.bits) - 1, exponent)
+    valid, ready, data = net.stepped("block", scale.bits + net.lanes * shifted.bits)
+    block_beats = max(1, size // net.lanes)
+    net.builder.steps.append(Step("block", (block_beats, beats)))
+    net.builder.clocked(
+        "quire_block_scale",
+        {
+            "LANES": net.lanes,
+            "IN_W": values.bits,
+            "BLOCK_BEATS": block_beats,
+            "ROW_BEATS": beats,
+            "LAST_LANES": net.shape[-1] - (beats - 1) * net.lanes,
+            "CODE_W": scale.bits,
+            "CODE_PLUS": max(offset, 0),
+            "CODE_MINUS": max(-offset, 0),
+            "CODE_MAX": largest,
+            "CODE_HIGH": highest,
+            "OUT_W": shifted.bits,
+        },
+        _ports(net, valid, ready, data),
+    )
+    width = net.lanes * shifted.bits
+    raised = net.builder.wire("raised", width, part(data, 0, width))
+    found = replace(net, valid=valid, ready=ready, data=raised, values=shifted)
+    elements = scalar_cast(found, Codes(codes.element), symmetric=True)
+    scale_code = part(data, net.lanes * shifted.bits, scale.bits)
+    width = net.lanes * codes.bits + scale.bits
+    beat = net.builder.wire("beat", width, f"{{{scale_code}, {elements.data}}}")
+    return elements.with_data(beat, codes)
+
+
+def threshold_cast(net: Net, codes: Codes) -> Net:
+    """Integers rounded by comparison with thresholds: tables, and static real scales.
+
+    The thresholds are found with the cast of `exact`, by bisection, so that its roundings (to
+    fp32, of the quotient, of the element) need no circuit.
+    """
+    values = net.values
+    assert isinstance(values, Integers)
+    if isinstance(codes.format, Block) and not isinstance(codes.element, _ASCENDING):
+        raise HardwareError(
+            f"{codes} has a real scale and elements of {codes.element}; on an activation hardware "
+            "has integer elements there (fixed, ufixed, binary, ternary)"
+        )
+    order = _ascending_codes(codes)
+    thresholds = _thresholds(values, codes, order)
+    indices = net.builder.wire("index", net.lanes * codes.bits)
+    net.builder.cell(
+        "quire_cast_table",
+        {
+            "LANES": net.lanes,
+            "IN_W": values.bits + 1,
+            "BITS": codes.bits,
+            "THRESHOLDS": packed(thresholds, values.bits + 1),
+        },
+        {"x_i": _sign_extended(net), "code_o": indices},
+    )
+    mask = order[0] if order != sorted(order) else 0
+    if not mask:
+        return net.with_data(indices, codes)
+    flips = sum(mask << (i * codes.bits) for i in range(net.lanes))
+    width = net.lanes * codes.bits
+    data = net.builder.wire("code", width, f"{indices} ^ {width}'h{flips:x}")
+    return net.with_data(data, codes)
+
+
+_ASCENDING = (Fixed, UFixed, Binary, Ternary)
+
+
+def _sign_extended(net: Net) -> str:
+    """Each lane one bit wider, for thresholds just beyond the range."""
+    bits = net.values.bits
+    lanes = [
+        f"{net.data}[{i * bits + bits - 1}], {part(net.data, i * bits, bits)}"
+        for i in reversed(range(net.lanes))
+    ]
+    return net.builder.wire("wide", net.lanes * (bits + 1), "{" + ", ".join(lanes) + "}")
+
+
+def _ascending_codes(codes: Codes) -> list[int]:
+    """All codes by ascending value."""
+    every = torch.arange(2**codes.bits)
+    values = codes.element.values_of(every).tolist()
+    return sorted(range(2**codes.bits), key=lambda code: (values[code], code))
+
+
+def _thresholds(values: Integers, codes: Codes, order: Sequence[int]) -> list[int]:
+    """For each code but the last, the smallest integer whose code comes after it."""
+    rank = torch.empty(len(order), dtype=torch.int64)
+    rank[torch.tensor(order)] = torch.arange(len(order))
+
+    def ranks(integers: torch.Tensor) -> torch.Tensor:
+        emitted = exact_cast(
+            from_integer(integers, values.exponent), str(codes.format), -1, codes.scale
+        )
+        assert emitted.origin is not None
+        factor = 1.0 if codes.scale is None else float(codes.scale)  # type: ignore[arg-type]
+        found = codes.element.codes_of(emitted.origin.emitted / factor)
+        return rank[found]
+
+    if values.bits > 62:
+        raise HardwareError(
+            f"{codes}: a cast by thresholds takes at most 62 bits, not {values.bits}"
+        )
+    wanted = torch.arange(len(order) - 1)
+    low = torch.full_like(wanted, values.low)
+    high = torch.full_like(wanted, values.high + 1)
+    while bool((low < high).any()):
+        middle = torch.div(low + high, 2, rounding_mode="floor")
+        above = ranks(middle.clamp(max=values.high)) > wanted
+        above |= middle > values.high
+        high = torch.where(above, middle, high)
+        low = torch.where(above, low, (middle + 1).minimum(high))
+    return low.tolist()
+
+
+def lane_choices(values: Integers | Codes, row: int) -> list[int]:
+    """The lanes that a stream of these values may have, for rows of `row` values."""
+    size = values.block_size if isinstance(values, Codes) else None
+    if size is None:
+        return list(range(1, row + 1))
+    return [n for n in range(1, min(size, row) + 1) if size % n == 0]
+
+
+def converted(net: Net, lanes: int) -> Net:
+    """The same rows with another number of lanes."""
+    values = net.values
+    if lanes == net.lanes:
+        return net
+    if values.beat_scale_bits:
+        raise HardwareError(
+            f"a stream of {values} with {net.lanes} lanes has a reader that wants {lanes}: give "
+            "the layers that read it the same M_in"
+        )
+    row = net.shape[-1]
+    bursts = any(step.kind == "input-major" for step in net.builder.steps)
+    if bursts and lanes < net.lanes < row:
+        # Sums leave one beat a cycle at the end of a row: faster than a narrower stream moves.
+        net = fifo(net, -(-row // net.lanes))
+    valid, ready, data = net.stepped("convert", lanes * values.bits)
+    net.builder.steps.append(Step("convert", (net.lanes, lanes, row)))
+    net.builder.clocked(
+        "quire_convert",
+        {"LANE_W": values.bits, "IN_LANES": net.lanes, "OUT_LANES": lanes, "ROW": row},
+        _ports(net, valid, ready, data),
+    )
+    return replace(net, lanes=lanes, valid=valid, ready=ready, data=data)
+
+
+def fifo(net: Net, depth: int) -> Net:
+    """The net behind a queue."""
+    bits = net.stream("").beat_bits
+    valid, ready, data = net.stepped("fifo", bits)
+    net.builder.steps.append(Step("delay", (1,)))
+    net.builder.clocked(
+        "quire_fifo", {"WIDTH": bits, "DEPTH": depth}, _ports(net, valid, ready, data)
+    )
+    return replace(net, valid=valid, ready=ready, data=data)
+
+
+def fork(net: Net, count: int) -> list[Net]:
+    """The net for several readers."""
+    b = net.builder
+    bits = net.stream("").beat_bits
+    valid, ready, data = (
+        b.wire("fork_valid", count),
+        b.wire("fork_ready", count),
+        b.wire("fork_data", bits),
+    )
+    b.clocked("quire_fork", {"N": count, "WIDTH": bits}, _ports(net, valid, ready, data))
+    return [
+        replace(net, valid=f"{valid}[{i}]", ready=f"{ready}[{i}]", data=data) for i in range(count)
+    ]
+
+
+def join(nets: Sequence[Net]) -> list[Net]:
+    """Nets that move together: the handshake of each is that of all."""
+    b, count = nets[0].builder, len(nets)
+    bits = [net.stream("").beat_bits for net in nets]
+    valids = b.wire("join_valids", count, "{" + ", ".join(n.valid for n in reversed(nets)) + "}")
+    readies = b.wire("join_readies", count)
+    every = b.wire("join_in", sum(bits), "{" + ", ".join(n.data for n in reversed(nets)) + "}")
+    valid, ready, data = nets[0].stepped("join", sum(bits))
+    b.cell(
+        "quire_join",
+        {"N": count, "WIDTH": sum(bits)},
+        {
+            "in_valid_i": valids,
+            "in_ready_o": readies,
+            "in_data_i": every,
+            "out_valid_o": valid,
+            "out_ready_i": ready,
+            "out_data_o": data,
+        },
+    )
+    joined: list[Net] = []
+    for i, net in enumerate(nets):
+        b.assigns.append((net.ready, f"{readies}[{i}]"))
+        own = b.wire(f"join_{i}", bits[i], part(data, sum(bits[:i]), bits[i]))
+        joined.append(replace(net, valid=valid, ready=ready, data=own))
+    return joined
+
+
+def add(a: Net, b: Net) -> Net:
+    """The exact sum of two joined nets."""
+    a, b = to_integers(a), to_integers(b)
+    assert isinstance(a.values, Integers)
+    assert isinstance(b.values, Integers)
+    exponent = min(a.values.exponent, b.values.exponent)
+    shifts = [net.values.exponent - exponent for net in (a, b)]  # type: ignore[union-attr]
+    low = sum(net.values.low << s for net, s in zip((a, b), shifts, strict=True))  # type: ignore
+    high = sum(net.values.high << s for net, s in zip((a, b), shifts, strict=True))  # type: ignore
+    return _binary(a, b, "quire_add", shifts, Integers(low, high, exponent))
+
+
+def multiply(a: Net, b: Net) -> Net:
+    """The exact product of two joined nets of codes."""
+    if not (isinstance(a.values, Codes) and isinstance(b.values, Codes)):
+        raise HardwareError("an operand of a product needs a format: give its site an entry")
+    a, b = to_integers(a), to_integers(b)
+    x, y = a.values, b.values
+    assert isinstance(x, Integers)
+    assert isinstance(y, Integers)
+    corners = [p * q for p in (x.low, x.high) for q in (y.low, y.high)]
+    product = Integers(min(corners), max(corners), x.exponent + y.exponent)
+    return _binary(a, b, "quire_mul", [0, 0], product)
+
+
+def _binary(a: Net, b: Net, cell: str, shifts: Sequence[int], result: Integers) -> Net:
+    data = a.builder.wire("result", a.lanes * result.bits)
+    a.builder.cell(
+        cell,
+        {
+            "LANES": a.lanes,
+            "A_W": a.values.bits,
+            "B_W": b.values.bits,
+            "A_SHIFT": shifts[0],
+            "B_SHIFT": shifts[1],
+            "OUT_W": result.bits,
+        },
+        {"a_i": a.data, "b_i": b.data, "x_o": data},
+    )
+    return a.with_data(data, result)
+
+
+def reshaped(net: Net, shape: tuple[int, ...]) -> Net:
+    """The same values in rows of another length."""
+    if shape[-1] == net.shape[-1]:
+        return replace(net, shape=shape)
+    if net.values.beat_scale_bits:
+        raise HardwareError(f"a reshape of {net.values} would cut its blocks: cast after it")
+    if net.shape[-1] % net.lanes == 0 and shape[-1] % net.lanes == 0:
+        return replace(net, shape=shape)
+    valid, ready, data = net.stepped("repack", net.lanes * net.values.bits)
+    net.builder.steps.append(Step("delay", (1,)))
+    net.builder.clocked(
+        "quire_repack",
+        {
+            "LANE_W": net.values.bits,
+            "LANES": net.lanes,
+            "IN_ROW": net.shape[-1],
+            "OUT_ROW": shape[-1],
+        },
+        _ports(net, valid, ready, data),
+    )
+    return replace(net, shape=shape, valid=valid, ready=ready, data=data)
+
+
+def _ports(net: Net, valid: str, ready: str, data: str) -> dict[str, str]:
+    """The ports of a cell with one stream in and one out."""
+    return {
+        "in_valid_i": net.valid,
+        "in_ready_o": net.ready,
+        "in_data_i": net.data,
+        "out_valid_o": valid,
+        "out_ready_i": ready,
+        "out_data_o": data,
+    }

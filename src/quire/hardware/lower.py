@@ -1,0 +1,580 @@
+"""`lower`: from a quantized graph to a netlist of stages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from quire.errors import HardwareError, QuireError
+from quire.formats import Block, Format, Pow2, parse
+from quire.formats.table import Table
+from quire.graph.rewrite import arguments
+from quire.graph.types import type_of
+from quire.hardware import cells
+from quire.hardware.design import Design, Stage
+from quire.hardware.linear import MAX_ACCUMULATOR, Weight, linear
+from quire.hardware.lookup import WIDEST_TABLE, Chain, lookup
+from quire.hardware.schedule import Lanes, Layer, for_interval
+from quire.hardware.stage import Builder, Net
+from quire.hardware.statics import Statics, cast_arguments
+from quire.hardware.stream import Codes, Integers, Stream
+from quire.hardware.timing import departures
+from quire.ops import op_of
+from quire.precision.cast import cast
+
+
+def lower(
+    q: GraphModule,
+    lanes: Lanes,
+    *,
+    name: str = "top",
+    rom: str = "auto",
+    max_accumulator: int = MAX_ACCUMULATOR,
+) -> Design:
+    """The netlist of a quantized graph.
+
+    q: a graph from `quantize`. lanes: {path of a linear layer: (M_in, M_out)} for each of them.
+    name: of the top module. rom: where weights go, "block", "logic" or "auto" (by size).
+    max_accumulator: bits of the widest exact sum.
+
+    Raises HardwareError, before anything is made, that lists every node that cannot be lowered
+    with its path and what would be supported.
+    """
+    lowering = _Lowering(q, lanes, rom, max_accumulator)
+    lowering.run()
+    return Design(name, tuple(lowering.inputs), tuple(lowering.outputs), tuple(lowering.stages))
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """Stands for the result of a node that could not be lowered; what reads it is not blamed."""
+
+
+Value = "Net | list[Stream] | Chain | _Failed"
+
+
+class _Lowering:
+    """One pass over the graph; a value is a net that is still open, or streams for its readers."""
+
+    def __init__(self, q: GraphModule, lanes: Lanes, rom: str, widest: int) -> None:
+        self.q = q
+        self.lanes = lanes
+        self.rom = rom
+        self.max_accumulator = widest
+        self.statics = Statics(q)
+        self.stages: list[Stage] = []
+        self.inputs: list[Stream] = []
+        self.outputs: list[Stream] = []
+        self.problems: dict[str, None] = {}
+        self.values: dict[Node, Any] = {}
+        self.arrivals: dict[str, list[int]] = {}
+        self.alias = _redundant_casts(q, self.statics)
+        self.readers = _readers(q, self.alias, self.statics)
+        self.names: set[str] = set()
+
+    def run(self) -> None:
+        for node in self.q.graph.nodes:
+            if node.op == "output":
+                self._outputs(node)
+            elif node not in self.statics and node not in self.alias:
+                self.values[node] = self._lowered(node)
+        if self.problems:
+            listed = "\n".join(f"  {problem}" for problem in self.problems)
+            raise HardwareError(f"the graph cannot become hardware:\n{listed}")
+
+    def _lowered(self, node: Node) -> Any:
+        if any(isinstance(self.value(n), _Failed) for n in node.all_input_nodes):
+            return _Failed()
+        try:
+            return self._shared(node, self._lower(node))
+        except QuireError as error:
+            path = node.meta.get("quire_path") or node.name
+            self.problems[f"{path}: {error}"] = None
+            return _Failed()
+
+    def _lower(self, node: Node) -> Any:
+        if node.op == "placeholder":
+            return self._input(node)
+        if node.target is cast:
+            return self._cast(node)
+        op = op_of(node)
+        if op is not None and op.name in LOWERINGS:
+            return LOWERINGS[op.name](self, node)
+        if op is not None and any(operand.role == "unary" for operand in op.operands):
+            return self._unary(node)
+        raise HardwareError(
+            f"{node.target if op is None else op.name} has no hardware: there are linear layers, "
+            f"functions of one number, {', '.join(sorted(LOWERINGS))}, and casts"
+        )
+
+    # ------------------------------------------------------------------------------- values
+    def value(self, node: Node) -> Any:
+        """What a node was lowered to; None for a static one."""
+        return self.values.get(self.source(node))
+
+    def source(self, node: Node) -> Node:
+        """The node whose value this is: a cast to the format that it has already is none."""
+        while node in self.alias:
+            node = self.alias[node]
+        return node
+
+    def open(self, node: Node, name: str, kind: str) -> Net:
+        """The value of a node as a net: the open one, or a new stage that reads its stream."""
+        value = self.value(node)
+        if isinstance(value, Net):
+            return value
+        if isinstance(value, list):
+            return self.builder(name, kind).read(value.pop(0))
+        raise HardwareError(_needs_format(node, value))
+
+    def stream(self, node: Node, lanes: int | None = None) -> Stream:
+        """The value of a node as a stream that ends its stage, with so many lanes."""
+        value = self.value(node)
+        if isinstance(value, list):
+            return self.with_lanes(value.pop(0), lanes)
+        if isinstance(value, Net):
+            return self.close(cells.converted(value, lanes or value.lanes), self.source(node).name)
+        raise HardwareError(_needs_format(node, value))
+
+    def builder(self, name: str, kind: str) -> Builder:
+        free, n = name, 1
+        while free in self.names:
+            n += 1
+            free = f"{name}_{n}"
+        self.names.add(free)
+        return Builder(free, kind)
+
+    def close(self, net: Net, node: str) -> Stream:
+        """End a stage with a register slice."""
+        net = cells.register_slice(net)
+        return self.finish(net.builder, [net], node)[0]
+
+    def finish(self, builder: Builder, nets: list[Net], node: str) -> list[Stream]:
+        """End a stage whose nets are registered or pass through, and connect them to its ports."""
+        names = (
+            [builder.name] if len(nets) == 1 else [f"{builder.name}_{i}" for i in range(len(nets))]
+        )
+        writes = [net.stream(name, node) for net, name in zip(nets, names, strict=True)]
+        for i, net in enumerate(nets):
+            builder.drive_output(i, net)
+        stage = builder.finish(writes)
+        busiest = max(s.beats for s in (*stage.reads, *stage.writes))
+        stage = replace(stage, interval=max(stage.interval, busiest))
+        self.stages.append(stage)
+        arrivals = [self.arrivals[s.name] for s in stage.reads]
+        at_join = [max(times) for times in zip(*arrivals, strict=False)]
+        leaving = departures(stage.steps, at_join)
+        self.arrivals.update({s.name: leaving for s in writes})
+        return writes
+
+    def _shared(self, node: Node, value: Any) -> Any:
+        """A value with several readers, as one stream for each."""
+        count = len(self.readers[node])
+        if isinstance(value, Chain):
+            if count > 1:
+                raise HardwareError(_needs_format(node, value))
+            return value
+        if count <= 1:
+            return value
+        stream = value.pop(0) if isinstance(value, list) else self.close(value, node.name)
+        builder = self.builder(f"{stream.name}__fork", "fork")
+        return self.finish(builder, cells.fork(builder.read(stream), count), stream.node)
+
+    # ---------------------------------------------------------------------- inputs, outputs
+    def _input(self, node: Node) -> list[Stream]:
+        """The host encodes an input: its casts tell the format."""
+        casts = {_cast_key(reader): reader for reader in self.readers[node]}
+        for alias, source in self.alias.items():
+            if source is node:
+                casts[_cast_key(alias)] = alias
+        if len(casts) != 1 or None in casts:
+            raise HardwareError(
+                "the input has no format of its own: give the site input.<name> an entry, as "
+                "plan.for_hardware(graph, calibration) does"
+            )
+        found = next(iter(casts.values()))
+        self.alias[found] = node
+        codes = _codes(found)
+        shape = _sample_shape(node)
+        lanes = self.wanted(node, codes, shape[-1])
+        stream = Stream(_identifier(node.name), shape, lanes, codes, found.name)
+        self.inputs.append(stream)
+        self.names.add(stream.name)
+        self.arrivals[stream.name] = list(range(1, stream.beats + 1))
+        return [stream]
+
+    def _outputs(self, node: Node) -> None:
+        results = node.args[0]
+        assert isinstance(results, tuple | list)
+        for i, result in enumerate(results):
+            if not isinstance(result, Node) or result in self.statics:
+                self.problems[f"output.{i}: it does not depend on the inputs"] = None
+            elif not isinstance(self.value(result), _Failed):
+                try:
+                    self.outputs.append(self.stream(result))
+                except QuireError as error:
+                    self.problems[f"output.{i}: {error}"] = None
+
+    # ------------------------------------------------------------------------------- lanes
+    def wanted(self, node: Node, values: Integers | Codes, row: int) -> int:
+        """The lanes that the first reader of a node asks for; for blocks a legal number."""
+        lanes = self._asked(node)
+        legal = cells.lane_choices(values, row)
+        if lanes is None:
+            return max((n for n in legal if n <= 4), default=1)
+        return max(n for n in legal if n <= lanes)
+
+    def with_lanes(self, stream: Stream, lanes: int | None) -> Stream:
+        """A stream with another number of lanes, through a converter."""
+        if lanes in (None, stream.lanes):
+            return stream
+        builder = self.builder(f"{stream.name}__convert", "convert")
+        return self.close(cells.converted(builder.read(stream), lanes or stream.lanes), stream.node)
+
+    def balanced(self, streams: list[Stream]) -> list[Stream]:
+        """Streams that are joined: a queue on each that runs ahead of the latest one."""
+        latest = max(self.arrivals[s.name][0] for s in streams)
+        return [self._queued(stream, latest) for stream in streams]
+
+    def _queued(self, stream: Stream, latest: int) -> Stream:
+        ahead = sum(t < latest for t in self.arrivals[stream.name])
+        if not ahead:
+            return stream
+        builder = self.builder(f"{stream.name}__fifo", "fifo")
+        # Samples follow each other while the slow branch holds several of them.
+        samples = 1 + (latest // max(1, self.slowest()))
+        depth = min(ahead * samples, stream.beats * (samples + 1)) + 2
+        return self.finish(builder, [cells.fifo(builder.read(stream), depth)], stream.node)[0]
+
+    def slowest(self) -> int:
+        """The interval so far."""
+        return max((stage.interval for stage in self.stages), default=1)
+
+    def input_major(self, stream: Stream) -> bool:
+        """The schedules alternate, so that each pair of layers overlaps."""
+        made = {s.name: stage for stage in self.stages for s in stage.writes}
+        while stream.name in made:
+            stage = made[stream.name]
+            kinds = {step.kind for step in stage.steps}
+            if kinds & {"input-major", "output-major"}:
+                return "output-major" in kinds
+            stream = stage.reads[0]
+        return False
+
+    def concatenated(self, node: Node) -> Net:
+        raise HardwareError("concatenation has no hardware yet")
+
+    def _asked(self, node: Node) -> int | None:
+        for reader in self.readers.get(node, []):
+            op = op_of(reader)
+            if op is not None and op.name == "linear":
+                return self.lanes_of(reader)[0]
+            if reader.op != "output":
+                found = self._asked(reader)
+                if found is not None:
+                    return found
+        return None
+
+    def lanes_of(self, node: Node) -> tuple[int, int]:
+        return self.lanes[layer_name(node)]
+
+    # ------------------------------------------------------------------------------- casts
+    def _cast(self, node: Node) -> Any:
+        source, _, _, _ = cast_arguments(node)
+        codes, name = _codes(node), _cast_name(node)
+        _check_axis(node)
+        value = self.value(source)
+        if isinstance(value, Chain):
+            if codes.format.is_block:
+                raise HardwareError(_needs_format(source, value))
+            return lookup(value, codes, node)
+        net = cells.to_integers(self.open(source, name, "cast"))
+        if not isinstance(codes.format, Block):
+            if isinstance(codes.format, Table):
+                return cells.threshold_cast(net, codes)
+            return cells.scalar_cast(net, codes)
+        if isinstance(codes.format.scale, Pow2):
+            lanes = self.wanted(node, codes, net.shape[-1])
+            return cells.block_cast(cells.converted(net, lanes), codes)
+        if codes.scale is None:
+            raise HardwareError(_dynamic_scale(codes.format))
+        return cells.threshold_cast(net, codes)
+
+    def _unary(self, node: Node) -> Chain:
+        """A function of one number: evaluated over all codes when a cast says what it becomes."""
+        source = node.all_input_nodes[0]
+        value = self.value(source)
+        if isinstance(value, Chain):
+            return replace(value, nodes=(*value.nodes, node))
+        name = _identifier(node.meta["quire_path"])
+        net = self.open(source, name, "table")
+        values = net.values
+        if isinstance(values, Integers) or values.format.is_block or values.bits > WIDEST_TABLE:
+            raise HardwareError(
+                f"its input is {values}: a table needs a scalar format of at most {WIDEST_TABLE} "
+                "bits at its input site, as plan.for_hardware(graph, calibration) gives it"
+            )
+        return Chain(net, (node,))
+
+
+def _linear(self: _Lowering, node: Node) -> Net:
+    source, weight, bias, *_ = (*arguments(node), None, None)
+    assert isinstance(source, Node)
+    assert isinstance(weight, Node)
+    if weight not in self.statics:
+        raise HardwareError("a product of two activations has no hardware: a weight is a constant")
+    m_in, m_out = self.lanes_of(node)
+    name = layer_name(node)
+    stream = self.stream(source, m_in)
+    if not isinstance(stream.values, Codes):
+        raise HardwareError(
+            "its input has no format (fp32 is too wide to sum exactly): give the site "
+            f"{node.meta['quire_path']}.input an entry"
+        )
+    blocks = stream.values.block_size
+    number_format, tensor, encoded = self.statics.encoded(weight)
+    matrix = Weight.of(tensor, number_format, encoded)
+    inner = [s for s in (blocks, matrix.block) if s and s < stream.row]
+    illegal = [s for s in inner if s % m_in]
+    if illegal:
+        legal = [n for n in range(1, min(inner) + 1) if all(s % n == 0 for s in inner)]
+        raise HardwareError(
+            f"lanes=({m_in}, {m_out}): {m_in} lanes in do not lie within a block of {illegal[0]}; "
+            f"legal are {', '.join(map(str, legal))}"
+        )
+    builder = self.builder(_identifier(name), "linear")
+    biases = (
+        self.statics.fractions(bias)
+        if isinstance(bias, Node)
+        else [Fraction(0)] * len(matrix.codes)
+    )
+    return linear(
+        builder.read(stream),
+        matrix,
+        biases,
+        min(m_out, len(matrix.codes)),
+        self.input_major(stream),
+        self.rom,
+        self.max_accumulator,
+    )
+
+
+def _relu(self: _Lowering, node: Node) -> Any:
+    source = node.all_input_nodes[0]
+    value = self.value(source)
+    if isinstance(value, Chain):
+        return replace(value, nodes=(*value.nodes, node))
+    return cells.relu(self.open(source, _identifier(node.meta["quire_path"]), "relu"))
+
+
+def _same(self: _Lowering, node: Node) -> Any:
+    source = node.all_input_nodes[0]
+    return self.open(source, _identifier(node.meta["quire_path"]), "pass")
+
+
+def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
+    """The lowering of an op of two tensors of one shape: aligned streams, joined, then `cell`."""
+
+    def lowered(self: _Lowering, node: Node) -> Net:
+        sources = [a for a in node.args if isinstance(a, Node) and a not in self.statics]
+        if len(sources) != 2 or len(node.args) != 2 or node.kwargs:
+            raise HardwareError("it takes two activations in hardware, without options")
+        streams = [self.stream(source) for source in sources]
+        if streams[0].shape != streams[1].shape:
+            shapes = " and ".join(str(s.shape) for s in streams)
+            raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
+        lanes = min(s.lanes for s in streams)
+        name = _identifier(node.meta["quire_path"] or node.name)
+        streams = self.balanced([self.with_lanes(s, lanes) for s in streams])
+        builder = self.builder(f"{name}__{node.name}", op_of(node).name)  # type: ignore
+        return cell(*cells.join([builder.read(stream) for stream in streams]))
+
+    return lowered
+
+
+def _moved(self: _Lowering, node: Node) -> Any:
+    """Reshapes that keep the order of values."""
+    target = getattr(node.target, "_schema", None)
+    name = str(node.target)
+    if not any(
+        word in name
+        for word in (
+            "view",
+            "reshape",
+            "flatten",
+            "unsqueeze",
+            "squeeze",
+            "clone",
+            "contiguous",
+            "alias",
+            "to_copy",
+            "getitem",
+        )
+    ):
+        if "cat" in name:
+            return self.concatenated(node)
+        raise HardwareError(f"{target or name} moves values in an order that hardware does not")
+    source = node.all_input_nodes[0]
+    net = self.open(source, _identifier(node.meta["quire_path"] or node.name), "reshape")
+    return cells.reshaped(net, _sample_shape(node))
+
+
+LOWERINGS: dict[str, Callable[[_Lowering, Node], Any]] = {
+    "linear": _linear,
+    "relu": _relu,
+    "dropout": _same,
+    "add": _two(cells.add),
+    "mul": _two(cells.multiply),
+    "movement": _moved,
+}
+"""How each op becomes stages, by its name; functions of one number are tables besides."""
+
+
+def lanes_for(q: GraphModule, lanes: str | Lanes, rate: float, clock: float) -> Lanes:
+    """{layer: (M_in, M_out)} for every linear layer: as given, checked, or for a target rate."""
+    layers = _layers(q)
+    if isinstance(lanes, str):
+        if lanes != "auto":
+            raise HardwareError(f"lanes={lanes!r}: give 'auto' or {{layer: (M_in, M_out)}}")
+        return for_interval(layers, max(1, int(clock / rate)))
+    known = {layer.name: layer for layer in layers}
+    unknown = sorted(lanes.keys() - known.keys())
+    if unknown:
+        raise HardwareError(f"lanes names {unknown[0]!r}: the layers are {', '.join(known)}")
+    missing = [name for name in known if name not in lanes]
+    chosen = dict(lanes) | for_interval([known[name] for name in missing], int(clock / rate))
+    for name, (m_in, m_out) in chosen.items():
+        layer = known[name]
+        if m_in not in layer.lanes_in or not 1 <= m_out <= layer.n:
+            raise HardwareError(
+                f"lanes of {name} are ({m_in}, {m_out}): M_in is one of "
+                f"{', '.join(map(str, layer.lanes_in))}, M_out 1 to {layer.n}"
+            )
+    return chosen
+
+
+def _layers(q: GraphModule) -> list[Layer]:
+    layers: list[Layer] = []
+    for node in linear_nodes(q):
+        source, weight, *_ = arguments(node)
+        shapes = [type_of(n) for n in (source, weight)]
+        x, w = ([1] if found is None else list(found.example) for found in shapes)
+        sizes = [_codes(n).block_size or _weight_block(n) for n in (source, weight)]
+        blocks = tuple(size for size in sizes if size is not None)
+        layers.append(Layer(layer_name(node), prod(x[1:-1]), w[1], w[0], blocks))
+    return layers
+
+
+def _weight_block(node: Node) -> int | None:
+    found = _codes(node).format
+    size = found.size if isinstance(found, Block) else None
+    return size if isinstance(size, int) else None
+
+
+def layer_name(node: Node) -> str:
+    """The path of the module of a linear layer, as `lanes` names it."""
+    return str(node.meta["quire_path"]) or node.name
+
+
+def linear_nodes(q: GraphModule) -> list[Node]:
+    """The linear layers of a graph, in order."""
+    return [n for n in q.graph.nodes if (op := op_of(n)) is not None and op.name == "linear"]
+
+
+def _redundant_casts(q: GraphModule, statics: Statics) -> dict[Node, Node]:
+    """Casts of what has exactly that format already."""
+    alias: dict[Node, Node] = {}
+    for node in q.graph.nodes:
+        if node.target is not cast or node in statics:
+            continue
+        source = cast_arguments(node)[0]
+        while source in alias:
+            source = alias[source]
+        if source.target is cast and _cast_key(source) == _cast_key(node):
+            alias[node] = source
+    return alias
+
+
+def _cast_key(node: Node) -> Any:
+    """What a cast does; None for another node."""
+    if node.target is not cast:
+        return None
+    _, name, axis, scale = cast_arguments(node)
+    return (name, axis if parse(name).is_block else -1, scale)
+
+
+def _readers(q: GraphModule, alias: dict[Node, Node], statics: Statics) -> dict[Node, list[Node]]:
+    """The nodes that read each value, through redundant casts; an op that reads twice, twice."""
+    readers: dict[Node, list[Node]] = {node: [] for node in q.graph.nodes}
+    for node in q.graph.nodes:
+        if node in alias:
+            continue
+        for source in _sources(node):
+            while source in alias:
+                source = alias[source]
+            if source not in statics:
+                readers[source].append(node)
+    return readers
+
+
+def _sources(node: Node) -> list[Node]:
+    found: list[Node] = []
+    map_arg((node.args, node.kwargs), found.append)
+    return found
+
+
+def _codes(node: Node) -> Codes:
+    _, name, _, scale = cast_arguments(node)
+    return Codes(parse(name), scale)
+
+
+def _check_axis(node: Node) -> None:
+    _, name, axis, _ = cast_arguments(node)
+    found = type_of(node)
+    last = -1 if found is None else len(found.shape) - 1
+    if parse(name).is_block and axis not in (-1, last):
+        raise HardwareError(
+            f"blocks of {name} run along axis {axis}: a stream has them on the last"
+        )
+
+
+def _cast_name(node: Node) -> str:
+    names = node.meta.get("quire_sites") or (node.name,)
+    return _identifier(str(names[0]))
+
+
+def _identifier(name: str) -> str:
+    """A Verilog identifier for a path: dots become two underscores."""
+    clean = re.sub(r"\W", "_", name.replace(".", "__"))
+    return clean if re.match(r"[A-Za-z]", clean) else f"m{clean}"
+
+
+def _sample_shape(node: Node) -> tuple[int, ...]:
+    """The shape of one sample: that of the tensor without its batch axis."""
+    found = type_of(node)
+    if found is None or not found.example:
+        raise HardwareError("its result is not a tensor with a batch axis")
+    return tuple(found.example[1:]) or (1,)
+
+
+def _needs_format(node: Node, value: object) -> str:
+    return (
+        f"{node.meta.get('quire_path') or node.name}: the result of a function goes to one scalar "
+        "cast: give its output site a format, as plan.for_hardware(graph, calibration) does"
+    )
+
+
+def _dynamic_scale(format: Format) -> str:
+    assert isinstance(format, Block)
+    return (
+        f"{format} on an activation finds a real scale in the data, which takes a division: "
+        f"calibrate a static scale (quire.calibrate), or take a power of two, such as "
+        f"block({format.element},size={format.size},scale=pow2(4))"
+    )

@@ -1,0 +1,207 @@
+"""A simulation of tensors, compared with the exact graph on every bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves
+
+from quire.errors import HardwareError
+from quire.hardware.axi import Beats, decode, encode
+from quire.hardware.design import Design
+from quire.hardware.simulate import SimulationRun, Stalls, Traffic, Waveform, run_simulation
+from quire.hardware.stream import Stream
+from quire.ops.exact_value import Exact
+from quire.precision.exact import ExactInterpreter, exact, leave
+from quire.precision.inputs import flat_inputs
+
+CHUNK = 4096
+"""Samples that the exact graph takes at a time."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a simulation gave.
+
+    outputs: float32 (samples, *shape), one for each output. probes: likewise, by stream.
+    latency: cycles of a lone sample, from its first accepted beat to its last beat out.
+    interval: cycles a sample in steady state; None for fewer than three samples.
+    predicted: the same two figures of the design (latency, interval).
+    traffic: for each port and inner stream its beats, stalled and starved cycles. cycles: in all.
+    compared: values that were compared with the exact graph, none of which differs.
+    """
+
+    outputs: tuple[Tensor, ...]
+    probes: dict[str, Tensor]
+    latency: int
+    interval: float | None
+    predicted: tuple[int, int]
+    traffic: dict[str, Traffic]
+    cycles: int
+    compared: int
+    bottleneck: str
+
+    @property
+    def output(self) -> Tensor:
+        """The first output."""
+        return self.outputs[0]
+
+    def __str__(self) -> str:
+        interval = "-" if self.interval is None else f"{self.interval:g}"
+        lines = [
+            f"{len(self.output)} samples in {self.cycles} cycles; {self.compared} values compared,"
+            " none differs"
+            if self.compared
+            else f"{len(self.output)} samples, not compared",
+            f"latency  {self.latency} cycles (predicted {self.predicted[0]})",
+            f"interval {interval} cycles (predicted {self.predicted[1]}), set by {self.bottleneck}",
+        ]
+        lines += [
+            f"  {name:24s} {t.beats:9d} beats {t.stalls:9d} stalled {t.starved:9d} starved"
+            for name, t in self.traffic.items()
+        ]
+        return "\n".join(lines)
+
+
+def simulate(
+    design: Design,
+    inputs: Sequence[Tensor],
+    stalls: Stalls | None,
+    seed: int,
+    probes: Sequence[str],
+    waveform: Waveform | None,
+    check: bool,
+    progress: bool,
+) -> Run:
+    """See `Design.simulate`."""
+    if design.folder is None:
+        raise HardwareError("cannot simulate a design that was not written: use quire.emit")
+    if check and design.graph is None:
+        raise HardwareError(
+            "a loaded design has no graph to compare with: give Design.load(folder, graph), or "
+            "check=False"
+        )
+    beats = {s.name: encode(s, x) for s, x in zip(design.inputs, inputs, strict=True)}
+    options: dict[str, Any] = {"stalls": stalls, "seed": seed, "progress": progress}
+    run = run_simulation(design.folder, beats, probes=list(probes), waveform=waveform, **options)
+    outputs = tuple(decode(stream, run.outputs[stream.name]) for stream in design.outputs)
+    compared = 0
+    if check:
+        compared = _compared(design, inputs, outputs, beats, options)
+    return Run(
+        outputs,
+        {name: _probed(design, name, run) for name in probes},
+        run.latency,
+        run.interval,
+        (design.latency, design.interval),
+        run.streams,
+        run.cycles,
+        compared,
+        design.bottleneck,
+    )
+
+
+def _probed(design: Design, name: str, run: SimulationRun) -> Tensor:
+    stream = next(stream for stream in design.streams if stream.name == name)
+    beats = run.probes[name]
+    return decode(stream, beats.reshape(-1, stream.beats, stream.beat_bytes))
+
+
+def _compared(
+    design: Design,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    beats: dict[str, Beats],
+    options: dict[str, Any],
+) -> int:
+    """The number of values that were compared; HardwareError at the first that differs."""
+    graph = design.graph
+    assert graph is not None
+    reference = exact(graph)
+    samples = len(inputs[0])
+    compared = 0
+    for first in range(0, samples, CHUNK):
+        part = slice(first, first + CHUNK)
+        wanted = reference(*(x[part] for x in inputs))
+        results = [wanted] if isinstance(wanted, Tensor) else _flat(wanted)
+        for stream, result, output in zip(design.outputs, results, outputs, strict=True):
+            if _first_difference(result, output[part]) is not None:
+                _blame(design, graph, inputs, beats, part, options)
+                raise HardwareError(_mismatch(stream, first, result, output[part]))
+            compared += result.numel()
+    return compared
+
+
+def _flat(results: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
+
+
+def _first_difference(wanted: Tensor, got: Tensor) -> int | None:
+    """The index of the first value whose bits differ."""
+    same = wanted.contiguous().view(torch.int32) == got.contiguous().view(torch.int32)
+    return None if bool(same.all()) else int((~same).flatten().nonzero()[0])
+
+
+def _mismatch(stream: Stream, sample: int, wanted: Tensor, got: Tensor) -> str:
+    index = _first_difference(wanted, got)
+    assert index is not None
+    place = int(index % stream.row)
+    row = int(index // stream.row)
+    beat = row % stream.rows * stream.row_beats + place // stream.lanes
+    return (
+        f"stage {stream.name}: sample {sample + row // stream.rows}, beat {beat}, lane "
+        f"{place % stream.lanes} is {float(got.flatten()[index])!r}, and "
+        f"{float(wanted.flatten()[index])!r} in the exact graph"
+    )
+
+
+def _blame(
+    design: Design,
+    graph: GraphModule,
+    inputs: Sequence[Tensor],
+    beats: dict[str, Beats],
+    part: slice,
+    options: dict[str, Any],
+) -> None:
+    """Raise at the first stage inside that differs, in the order of the dataflow."""
+    assert design.folder is not None
+    names = [stream.name for stream in design.streams]
+    some = {name: data[part] for name, data in beats.items()}
+    run = run_simulation(design.folder, some, probes=names, **options)
+    wanted = dict(_node_values(graph, [x[part] for x in inputs]))
+    for stream in design.streams:
+        got = _probed(design, stream.name, run)
+        result = wanted.get(stream.node)
+        if result is None or result.numel() != got.numel():
+            continue
+        result = result.reshape(got.shape)
+        if _first_difference(result, got) is not None:
+            raise HardwareError(_mismatch(stream, part.start, result, got))
+
+
+def _node_values(graph: GraphModule, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The exact value of each node, as it leaves the graph."""
+    interpreter = _Keeping(graph)
+    with torch.no_grad():
+        interpreter.run(*flat_inputs(graph, tuple(inputs), {}), enable_io_processing=False)
+    for node, value in interpreter.kept.items():
+        yield node.name, leave(value)
+
+
+class _Keeping(ExactInterpreter):
+    """Keeps what every node gave."""
+
+    def __init__(self, graph: GraphModule) -> None:
+        super().__init__(graph)
+        self.kept: dict[Node, Exact] = {}
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Exact):
+            self.kept[n] = result
+        return result

@@ -1,0 +1,75 @@
+"""Lanes: how many products each linear layer forms at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+from quire.errors import HardwareError
+
+Lanes = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer as the scheduler sees it: `rows` rows a sample of K values to N sums.
+
+    blocks: sizes of the blocks along K, which the lanes in have to divide.
+    """
+
+    name: str
+    rows: int
+    k: int
+    n: int
+    blocks: tuple[int, ...]
+
+    @property
+    def lanes_in(self) -> list[int]:
+        """Legal M_in."""
+        inner = gcd(*(size for size in self.blocks if size < self.k))
+        return [m for m in range(1, self.k + 1) if inner == 0 or inner % m == 0]
+
+    def interval(self, m_in: int, m_out: int) -> int:
+        """Cycles a sample."""
+        return self.rows * -(-self.k // m_in) * -(-self.n // m_out)
+
+
+def for_interval(layers: list[Layer], cycles: int) -> Lanes:
+    """The fewest products a cycle with which every layer meets an interval.
+
+    Of equal products, the one with the most lanes in, which has the fewest accumulators.
+    """
+    return {layer.name: _cheapest(layer, cycles) for layer in layers}
+
+
+def _cheapest(layer: Layer, cycles: int) -> tuple[int, int]:
+    best: tuple[int, int, int] | None = None
+    for m_in in layer.lanes_in:
+        per_group = layer.rows * -(-layer.k // m_in)
+        groups = cycles // per_group
+        if groups == 0:
+            continue
+        m_out = -(-layer.n // min(groups, layer.n))
+        best = min(best or (m_in * m_out, -m_in, m_out), (m_in * m_out, -m_in, m_out))
+    if best is None:
+        fastest = layer.rows * -(-layer.k // max(layer.lanes_in))
+        raise HardwareError(
+            f"{layer.name}: {cycles} cycles a sample cannot be met; it takes at least {fastest} "
+            f"(lanes in are at most {max(layer.lanes_in)})"
+        )
+    return -best[1], best[2]
+
+
+def for_products(layers: list[Layer], products: int) -> Lanes:
+    """The shortest interval with at most so many products a cycle, by bisection."""
+    if products < len(layers):
+        raise HardwareError(
+            f"{products} products a cycle are too few: each of the {len(layers)} layers takes one"
+        )
+    low = max(layer.rows * -(-layer.k // max(layer.lanes_in)) for layer in layers)
+    high = max(layer.interval(1, 1) for layer in layers)
+    while low < high:
+        middle = (low + high) // 2
+        used = sum(m_in * m_out for m_in, m_out in for_interval(layers, middle).values())
+        low, high = (low, middle) if used <= products else (middle + 1, high)
+    return for_interval(layers, low)
