@@ -54,7 +54,7 @@ def search(
     objectives: {metric: "max" or "min"}, the most important first. Metrics are what the task's
         `evaluate` returns, and the costs bits, weight_bits, activation_bits, memory, bitops.
     limits: {metric: bound} for costs and objectives: a lower bound for a metric that is maximised,
-        an upper one for others. A plan that breaks a limit on a cost is never run.
+        an upper one for others (`Objectives`). A plan that breaks a limit on a cost is never run.
     sites: fnmatch patterns of site names; None: the operands of products and convolutions.
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
@@ -69,12 +69,7 @@ def search(
     StudyError for limits that no plan meets, an unknown metric or sampler, a stored study that
     differs, and an fp32 model that cannot be evaluated.
     """
-    if workers != 1:
-        raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
-    if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise StudyError(f"task is {task!r}: give a quire.Task, or Task.resolve('module:function')")
-    if not isinstance(objectives, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise StudyError(f'objectives are {objectives!r}: write {{"accuracy": "max", ...}}')
+    _check_arguments(task, objectives, workers)
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
     bench = Workbench(task, qat_epochs, clock)
@@ -85,21 +80,38 @@ def search(
         stored = _open(name, storage, bench, terrain)
         run = Run(bench, terrain, proposer, stored, clock)
         clock.seconds.clear()  # what was spent before the first trial is no trial's
-        interrupted = False
         with SearchProgress(name, run.count, trials, goal, progress) as line:
-            try:
-                for trial in run.trials(trials):
-                    line.show(trial)
-                    if on_trial is not None:
-                        on_trial(trial)
-            except KeyboardInterrupt:
-                interrupted = True
+            interrupted = _watch(run.trials(trials), line, on_trial)
+            if interrupted:
                 kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
                 line.say(
                     f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
                     f"the same search with name={name!r} goes on from there."
                 )
         return Study.from_stored(stored, clock.seconds, interrupted)
+
+
+def _check_arguments(task: object, objectives: object, workers: int) -> None:
+    if workers != 1:
+        raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
+    if not isinstance(task, Task):
+        raise StudyError(f"task is {task!r}: give a quire.Task, or Task.resolve('module:function')")
+    if not isinstance(objectives, Mapping):
+        raise StudyError(f'objectives are {objectives!r}: write {{"accuracy": "max", ...}}')
+
+
+def _watch(
+    trials: Iterator[Trial], line: SearchProgress, on_trial: Callable[[Trial], object] | None
+) -> bool:
+    """Run the trials and show each; whether Ctrl-C ended them."""
+    try:
+        for trial in trials:
+            line.show(trial)
+            if on_trial is not None:
+                on_trial(trial)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 class Run:
