@@ -26,7 +26,7 @@ from digits import load_splits, score, task
 
 import quire
 
-SEEDS, EPOCHS, TRIALS = (0, 1, 2), 80, 1000
+SEEDS, EPOCHS, TRIALS = (0, 1, 2), 80, 1400
 
 Rows = dict[str, dict[str, float]]
 
