@@ -30,7 +30,7 @@ module formal_axis_out #(
     if (rst_ni) begin
       a_last : assert (!tvalid || tlast == (8'(sent_q) == 8'(BEATS - 1)));
       a_sent : assert (8'(sent_q) < BEATS);
-      a_beat : assert (8'(\dut.beat_q ) == (8'(sent_q) + 8'(\dut.slice.main_valid_q )
+      a_position : assert (8'(\dut.beat_q ) == (8'(sent_q) + 8'(\dut.slice.main_valid_q )
                                              + 8'(\dut.slice.skid_valid_q )) % 8'(BEATS));
       a_waits : assert (!\dut.slice.skid_valid_q
                         || \dut.slice.skid_q [3] == ((8'(sent_q) + 8'd1) % 8'(BEATS) == 8'(BEATS - 1)));
