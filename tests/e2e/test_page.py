@@ -1,5 +1,6 @@
 """The page of a study in a real browser: a click on the front shows the plan of that point."""
 
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,28 @@ def test_the_page_fits_laptops_and_narrow_windows(browser: webdriver.Chrome):
             f"the page is wider than a window of {width} pixels",
         )
     browser.set_window_size(1366, 1000)
+
+
+def test_the_axes_can_be_chosen_among_three_objectives(browser: webdriver.Chrome, tmp_path: Path):
+    assert not browser.find_element(By.ID, "axes").is_displayed()
+    results = StudyResults.load(Path(__file__).parents[1] / "data" / "study.json")
+    goals = {**results.objectives, "memory": "min"}
+    trials = tuple(
+        dataclasses.replace(trial, metrics={**trial.metrics, "memory": 1000.0 + trial.number})
+        for trial in results.trials
+    )
+    three = dataclasses.replace(results, objectives=goals, trials=trials)
+    page(three, tmp_path / "three.html")
+    first = browser.current_url
+    browser.get((tmp_path / "three.html").as_uri())
+    Select(browser.find_element(By.ID, "axes")).select_by_visible_text("loss against memory")
+    shown, drawn = browser.execute_script(
+        "const plot = document.getElementById('front'), ring = plot.data.at(-1);"
+        "return [plot.layout.xaxis.title.text, ring.x];"
+    )
+    assert shown == "memory (bytes) · lower is better"
+    assert drawn == [1006]
+    browser.get(first)
 
 
 def test_nothing_is_logged_and_nothing_is_fetched(browser: webdriver.Chrome):
