@@ -156,7 +156,6 @@ def block_cast(net: Net, codes: Codes) -> Net:
     assert isinstance(block, Block)
     scale = block.scale
     assert isinstance(scale, Pow2)
-    size = min(int(block.size), net.shape[-1])
     beats = -(-net.shape[-1] // net.lanes)
     offset = values.exponent - codes.element.emax - scale.smallest_exponent
     largest = scale.emax - scale.smallest_exponent
@@ -164,7 +163,8 @@ def block_cast(net: Net, codes: Codes) -> Net:
     exponent = values.exponent - scale.smallest_exponent - highest
     shifted = Integers(-(1 << values.bits), (1 << values.bits) - 1, exponent)
     valid, ready, data = net.stepped("block", scale.bits + net.lanes * shifted.bits)
-    block_beats = max(1, size // net.lanes)
+    size = int(block.size)
+    block_beats = beats if size >= net.shape[-1] else size // net.lanes
     net.builder.steps.append(Step("block", (block_beats, beats)))
     net.builder.clocked(
         "quire_block_scale",
@@ -281,9 +281,9 @@ def _thresholds(values: Integers, codes: Codes, order: Sequence[int]) -> list[in
 def lane_choices(values: Integers | Codes, row: int) -> list[int]:
     """The lanes that a stream of these values may have, for rows of `row` values."""
     size = values.block_size if isinstance(values, Codes) else None
-    if size is None:
+    if size is None or size >= row:
         return list(range(1, row + 1))
-    return [n for n in range(1, min(size, row) + 1) if size % n == 0]
+    return [n for n in range(1, size + 1) if size % n == 0]
 
 
 def converted(net: Net, lanes: int) -> Net:

@@ -190,17 +190,16 @@ class _Lowering:
     # ---------------------------------------------------------------------- inputs, outputs
     def _input(self, node: Node) -> list[Stream]:
         """The host encodes an input: its casts tell the format."""
-        casts = {_cast_key(reader): reader for reader in self.readers[node]}
-        for alias, source in self.alias.items():
-            if source is node:
-                casts[_cast_key(alias)] = alias
-        if len(casts) != 1 or None in casts:
+        casts = self.readers[node]
+        keys = {_cast_key(reader) for reader in casts}
+        if len(keys) != 1 or None in keys:
             raise HardwareError(
                 "the input has no format of its own: give the site input.<name> an entry, as "
                 "plan.for_hardware(graph, calibration) does"
             )
-        found = next(iter(casts.values()))
-        self.alias[found] = node
+        self.alias.update(dict.fromkeys(casts, node))
+        self.readers[node] = [reader for found in casts for reader in self.readers[found]]
+        found = casts[0]
         codes = _codes(found)
         shape = _sample_shape(node)
         lanes = self.wanted(node, codes, shape[-1])

@@ -39,7 +39,7 @@ def observe(
     """
     known = sites(graph)
     chosen = [known[name] for name in (known if names is None else names)]
-    sources = {site.name: _source(graph, site) for site in chosen}
+    sources = {site.name: source_node(graph, site) for site in chosen}
     observer = _Observer(graph, {node for node in sources.values() if node is not None})
     with torch.no_grad():
         for batch in _batches(data):
@@ -210,7 +210,7 @@ def _sample(x: Tensor) -> Tensor:
     return torch.cat([flat[:: math.ceil(flat.numel() / SAMPLE)], torch.stack(flat.aminmax())])
 
 
-def _source(graph: GraphModule, site: Site) -> Node | None:
+def source_node(graph: GraphModule, site: Site) -> Node | None:
     """The node whose result is the tensor of a site; None for a scalar constant or a table."""
     node = next(node for node in graph.graph.nodes if node.name == site.node)
     if site.role == "table":

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,9 @@ from quire.errors import FormatError, PlanError
 from quire.graph.sites import Site, sites
 from quire.precision.entry import Entry, EntryLike
 from quire.precision.legal import check_legal, suits
+
+if TYPE_CHECKING:
+    from quire.precision.calibrate import Data
 
 VERSION = 1
 
@@ -76,6 +79,23 @@ class Plan(MutableMapping[str, Entry]):
         """Raise `PlanError` unless every entry names a site of `graph` that can have its format,
         and entries of tied sites agree."""
         resolve(self, sites(graph))
+
+    def for_hardware(self, graph: GraphModule, calibration: Data, *, quiet: bool = False) -> Plan:
+        """A copy of the plan that fits exact hardware, `emit`'s; prints what changed.
+
+        calibration: one batch, a tuple of inputs or a dict of them by name, or an iterable of
+            batches; what it shows bounds what the hardware holds.
+
+        Each power-of-two scale found in the data of an activation gets 16 exponents, the top one
+        above the largest seen (a block beyond saturates, one below takes the lowest). What has no
+        entry gets one: the inputs of tables, softmax and norms fixed(10,f), the results of tables
+        that no scalar cast follows and biases fixed(16,f), scalar constants 16 significant bits,
+        and a graph input the format to which all its readers cast it, else fixed(16,f). `exact` of
+        the new plan is what hardware equals.
+        """
+        from quire.precision.for_hardware import for_hardware
+
+        return for_hardware(self, graph, calibration, quiet)
 
     def __or__(self, other: Mapping[str, EntryLike]) -> Plan:
         """The entries of both; those of `other` win."""

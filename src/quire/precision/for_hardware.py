@@ -1,0 +1,139 @@
+"""What a plan needs before it becomes hardware: bounded scales, and formats where tables begin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from quire.formats import Block, Pow2
+from quire.graph.sites import Site, sites
+from quire.precision.calibrate import Data, fit_fixed, observe, source_node
+from quire.precision.entry import Entry
+from quire.precision.legal import is_legal, suits
+from quire.precision.plan import Plan, resolve
+
+SCALE_BITS = 4
+"""Bits of the exponent of an activation's scale: 16 exponents, one above the largest seen."""
+
+TABLE_INPUT = 10
+TABLE_OUTPUT = 16
+BIAS = 16
+INPUT = 16
+"""Bits of the fixed-point formats of tables, biases, and inputs that are not cast alike."""
+
+CONSTANT = Entry.of("minifloat(e=8,m=15)")
+"""A scalar constant keeps 16 significant bits."""
+
+_LOGIC = ("relu", "relu6", "hardtanh", "clamp", "dropout")
+"""Functions of one number whose exact meaning takes any input."""
+
+
+def for_hardware(plan: Plan, graph: GraphModule, calibration: Data, quiet: bool = False) -> Plan:
+    """See `Plan.for_hardware`."""
+    known = sites(graph)
+    adapted = Plan(resolve(plan, known))
+    _bound_scales(adapted, graph, known, calibration)
+    _fill(adapted, graph, known, calibration)
+    _type_inputs(adapted, graph, known, calibration)
+    adapted.check(graph)
+    if not quiet:
+        _print_changes(Plan(resolve(plan, known)), adapted)
+    return adapted
+
+
+def _bound_scales(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:
+    """A scale that can have any exponent gets the 16 that the data asks for."""
+    wide = [
+        name for name, entry in plan.items() if _is_wide(entry) and known[name].role != "weight"
+    ]
+    for name, values in (observe(graph, data, wide) if wide else {}).items():
+        plan[name] = _bounded(plan[name], values)
+
+
+def _is_wide(entry: Entry) -> bool:
+    scale = entry.format.scale if isinstance(entry.format, Block) else None
+    return isinstance(scale, Pow2) and scale.e > SCALE_BITS
+
+
+def _bounded(entry: Entry, values: Tensor) -> Entry:
+    block = entry.format
+    assert isinstance(block, Block)
+    whole = replace(block, size="tensor").encode(values.float())
+    assert whole.scales is not None
+    top = int(block.scale.values_of(whole.scales.long()).log2()) + 1
+    scale = Pow2(SCALE_BITS, 2**SCALE_BITS - 1 - top)
+    return replace(entry, format=replace(block, scale=scale))
+
+
+def _fill(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:
+    """Formats for what has none: the ends of tables, biases, constants."""
+    nodes = {node.name: node for node in graph.graph.nodes}
+    taken = {known[name].tie for name in plan}
+    widths: dict[str, int] = {}
+    for site in known.values():
+        if site.tie in taken:
+            continue
+        if site.role == "constant" and is_legal(site, CONSTANT.format):
+            plan[site.tie] = CONSTANT
+        width = _width(plan, known, nodes, site)
+        if width is not None:
+            widths[site.tie] = width
+    if widths:
+        fitted = fit_fixed(graph, data, widths, list(widths))
+        plan.update({n: e for n, e in fitted.items() if suits(known[n], e.format)})
+
+
+def _width(plan: Plan, known: dict[str, Site], nodes: dict[str, Node], site: Site) -> int | None:
+    """Bits of the fixed-point format that a site without an entry gets; None for none."""
+    if site.role == "bias":
+        return BIAS
+    is_table = site.role == "unary" and site.op not in _LOGIC
+    if site.arg is None:
+        return TABLE_OUTPUT if is_table and _needs_output(plan, known, nodes[site.node]) else None
+    return TABLE_INPUT if is_table or site.role in ("softmax", "norm") else None
+
+
+def _needs_output(plan: Plan, known: dict[str, Site], node: Node) -> bool:
+    """Whether the result of a function goes anywhere but to one cast to a scalar format."""
+    readers = [s for s in known.values() if s.arg is not None and _reads(s, node)]
+    entries = {plan[s.tie] for s in readers if s.tie in plan}
+    one_cast = len(entries) == 1 and len(readers) == len(node.users)
+    return not (one_cast and not next(iter(entries)).format.is_block)
+
+
+def _reads(site: Site, node: Node) -> bool:
+    return any(user.name == site.node and user.args[site.arg or 0] is node for user in node.users)
+
+
+def _type_inputs(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:
+    """The host encodes an input: into the format to which all its readers cast it, or fixed."""
+    taken = {known[name].tie for name in plan}
+    inputs = [s for s in known.values() if s.role == "input" and s.tie not in taken]
+    shared = {site.name: _one_cast(plan, graph, known, site) for site in inputs}
+    plan.update({name: entry for name, entry in shared.items() if entry is not None})
+    rest = [name for name, entry in shared.items() if entry is None]
+    if rest:
+        plan.update(fit_fixed(graph, data, INPUT, rest))
+
+
+def _one_cast(plan: Plan, graph: GraphModule, known: dict[str, Site], site: Site) -> Entry | None:
+    """The entry that all readers of an input share and that the input can have."""
+    node = source_node(graph, site)
+    assert node is not None
+    readers = [s for s in known.values() if s.role != "input" and _reads(s, node)]
+    entries = {plan.get(s.tie) for s in readers}
+    entry = next(iter(entries)) if len(entries) == 1 else None
+    if entry is None or len(readers) != len(node.users) or not is_legal(site, entry.format):
+        return None
+    return entry
+
+
+def _print_changes(before: Plan, after: Plan) -> None:
+    table = Table("site", "plan", "for hardware", box=None)
+    for name, (old, new) in before.diff(after).items():
+        table.add_row(name, "-" if old is None else str(old), str(new))
+    Console().print(table if table.row_count else "the plan fits hardware as it is", markup=False)
