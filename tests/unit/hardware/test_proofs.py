@@ -56,7 +56,7 @@ FORK = Proof("fork", {"N": 3})
 GEARBOX = Proof("gearbox", {"IN_UNITS": 3, "OUT_UNITS": 2, "ROW_UNITS": 5})
 CONVERT = convert(2, 3, 7, unit=1, capacity=8)
 WIDEN = convert(1, 4, 6, unit=1, capacity=10)
-NARROW = convert(4, 2, 6, unit=2, capacity=4)
+NARROW = convert(4, 2, 6, unit=2, capacity=3)
 AXIS_IN = Proof("axis_in", {"BEATS": 3}, ("slice",))
 AXIS_OUT = Proof("axis_out", {"BEATS": 3}, ("slice",))
 JOIN = Proof("join", {"N": 3})
@@ -77,7 +77,7 @@ PROOFS = [
     CONVERT,
     WIDEN,
     NARROW,
-    convert(3, 1, 4, unit=1, capacity=6),
+    convert(3, 1, 4, unit=1, capacity=4),
     AXIS_IN,
     Proof("axis_in", {"BEATS": 1}, ("slice",)),
     AXIS_OUT,

@@ -25,10 +25,11 @@ module quire_gearbox #(
   localparam int unsigned BEATS = (ROW_UNITS + OUT_UNITS - 1) / OUT_UNITS;
   localparam int unsigned TAIL = ROW_UNITS - (BEATS - 1) * OUT_UNITS;
   localparam int unsigned BEAT_W = (BEATS > 1) ? $clog2(BEATS) : 1;
-  // Room for a whole input beat beside what an output beat can still lack and one more of the
-  // larger side: then neither side waits for the other's handshake in the same cycle.
-  localparam int unsigned LARGER = (IN_UNITS > OUT_UNITS) ? IN_UNITS : OUT_UNITS;
-  localparam int unsigned CAPACITY = OUT_UNITS - 1 + IN_UNITS + LARGER;
+  // The least room with which beats of a constant count never wait for each other's handshake in
+  // the same cycle (found by trying all ratios up to 9 to 9); a place in it costs a multiplexer.
+  localparam int unsigned SMALLER = (IN_UNITS < OUT_UNITS) ? IN_UNITS : OUT_UNITS;
+  localparam int unsigned UNEVEN = (IN_UNITS % OUT_UNITS != 0 && OUT_UNITS % IN_UNITS != 0) ? 1 : 0;
+  localparam int unsigned CAPACITY = IN_UNITS + OUT_UNITS + SMALLER - 1 + UNEVEN;
   localparam int unsigned FILL_W = $clog2(CAPACITY + 1);
   localparam int unsigned OUT_W = OUT_UNITS * UNIT_W;
   localparam logic [OUT_W-1:0] TAIL_MASK = {OUT_W{1'b1}} >> ((OUT_UNITS - TAIL) * UNIT_W);
