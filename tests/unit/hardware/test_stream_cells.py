@@ -561,3 +561,15 @@ def test_cells_are_lint_clean(bench: Bench, tmp_path: Path) -> None:
     script = f"read_verilog -sv {' '.join(sources)} bench.sv\nhierarchy -check -top bench\nproc\n"
     run_yosys(script + "check -assert\n", folder, folder / "yosys.log")
     assert "Warning" not in (folder / "yosys.log").read_text()
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_rom_lies_where_block_says(block: int, tmp_path: Path) -> None:
+    (tmp_path / "table.mem").write_text("".join(f"{i * 37 % 256:x}\n" for i in range(256)))
+    parameters = f'-set DEPTH 256 -set BLOCK {block} -set FILE "table.mem"'
+    script = f"""read_verilog -sv {RTL / "quire_rom.sv"}
+chparam {parameters} quire_rom
+synth_xilinx -family xc7 -top quire_rom -run begin:map_ffram
+select -assert-count {block} t:RAMB18E1
+"""
+    run_yosys(script, tmp_path, tmp_path / "yosys.log")
