@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import quire.hardware
+from quire.errors import HardwareError
 from quire.formats import parse
 from quire.formats.base import Scalar
 from quire.formats.binary import Binary, Ternary
@@ -494,20 +495,9 @@ def simulate(
 ) -> dict[int, tuple[Values, ...]]:
     """The outputs of every case, by its place."""
     (folder / "harness.cpp").write_text(HARNESS)
-    options = [
-        "--cc",
-        "--exe",
-        "--top",
-        "bank",
-        "--Mdir",
-        "build",
-        "-Wno-fatal",
-        "-Wno-lint",
-        "--output-split",
-        "20000",
-    ]
-    options += ["-CFLAGS", "-fPIC", "-LDFLAGS", "-shared", "-o", "bank.so", "harness.cpp"]
-    run_verilator([*options, *sources], folder, folder / "verilator.log")
+    options = ["--cc", "--exe", "--top", "bank", "--Mdir", "build", "--output-split", "20000"]
+    options += ["-CFLAGS", "-fPIC", "-LDFLAGS", "-shared", "-Wno-lint", "-o", "bank.so"]
+    run_verilator([*options, "harness.cpp", *sources], folder, folder / "verilator.log")
     # Building takes longer than running.
     run_make(folder / "build" / "Vbank.mk", "bank.so", {"OPT_FAST": "-O1"}, folder / "make.log")
     library = ctypes.CDLL(str(folder / "build" / "bank.so"))
@@ -569,7 +559,22 @@ def test_cell_equals_its_reference(number: int, simulated: dict[int, tuple[Value
         )
 
 
-# Lint
+@pytest.mark.nightly
+def test_yosys_reads_the_cells_as_verilator_does(tmp_path: Path):
+    (tmp_path / "bank.sv").write_text(bank(CASES))
+    script = [f"read_verilog -sv bank.sv {' '.join(SOURCES)}", "hierarchy -check -top bank"]
+    script += ["proc", "write_verilog -noattr netlist.v", ""]
+    run_yosys("\n".join(script), tmp_path, tmp_path / "yosys.log")
+    answers = simulate(["netlist.v"], CASES, tmp_path)
+    wrong = [
+        str(case)
+        for number, case in enumerate(CASES)
+        if case.expected(case.given, answers[number]) != answers[number]
+    ]
+    assert not wrong
+
+
+# Lint and parameters
 
 
 LINT = ("--lint-only", "-Wall", "--top")
@@ -592,3 +597,29 @@ def test_every_tool_accepts_the_cell_with_default_parameters(cell: str, tmp_path
 def test_lint_is_silent_with_all_parameters_of_the_bank(folder: Path):
     run_verilator([*LINT, "bank", "bank.sv", *SOURCES], folder, folder / "lint.log")
     run_slang([*SLANG, "bank", "bank.sv", *SOURCES], folder, folder / "slang.log")
+
+
+REFUSED = [
+    *(
+        (cell, "LANES", 0, "LANES must be at least 1")
+        for cell in CELLS
+        if cell != "quire_normalize"
+    ),
+    ("quire_normalize", "KEEP", 0, "KEEP must be at least 1"),
+    ("quire_decode_minifloat", "E", 0, "E must be at least 1"),
+    ("quire_cast_minifloat", "M", 30, "E + M must be at most 31"),
+    ("quire_cast_fixed", "SYMMETRIC", 2, "SYMMETRIC must be 0 or 1"),
+    ("quire_cast_log", "IN_W", 140, "IN_W must be at most 129"),
+    ("quire_add", "OUT_W", 7, "OUT_W must be at least A_W and B_W"),
+]
+
+
+@pytest.mark.parametrize(("cell", "parameter", "value", "message"), REFUSED)
+def test_a_parameter_out_of_range_is_refused(
+    cell: str, parameter: str, value: int, message: str, tmp_path: Path
+):
+    options = ["--lint-only", "-Wno-lint", f"-G{parameter}={value}", "--top", cell]
+    sources = sorted({str(RTL / f"{cell}.sv"), str(RTL / "quire_normalize.sv")})
+    with pytest.raises(HardwareError, match="Verilator failed"):
+        run_verilator([*options, *sources], tmp_path, tmp_path / "log")
+    assert f"{cell}: {message}" in (tmp_path / "log").read_text()
