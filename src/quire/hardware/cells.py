@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 
 from quire.errors import HardwareError
 from quire.formats import Block, Fixed, Pow2, UFixed
 from quire.formats.binary import Binary, Ternary
-from quire.hardware.elements import caster, decoder, packed
+from quire.hardware.elements import SIGN_FIRST, caster, decoder, packed
 from quire.hardware.stage import Net, part
 from quire.hardware.stream import Codes, Integers
 from quire.hardware.timing import Step
-from quire.ops.exact_value import from_integer
+from quire.ops.exact_arithmetic import add as exact_sum
+from quire.ops.exact_value import Exact, from_integer
 from quire.precision.exact import exact_cast
 
 
@@ -73,10 +75,8 @@ def to_integers(net: Net) -> Net:
     """Codes as exact integers on one grid; integers as they are."""
     values = net.values
     if isinstance(values, Integers):
-        return net
-    grid, operands, b = values.integers, decode(net), net.builder
-    if operands.odd != 1:
-        raise NotImplementedError
+        return _rectified(net, values.bits) if net.rectified else net
+    grid, operands, b = values.integers, _multiplied(net, decode(net)), net.builder
     data = b.wire("integers", net.lanes * grid.bits)
     b.cell(
         "quire_align",
@@ -97,23 +97,50 @@ def to_integers(net: Net) -> Net:
     return net.with_data(data, grid)
 
 
+def _multiplied(net: Net, operands: Decoded) -> Decoded:
+    """Operands with the odd part of a static scale in their significands."""
+    odd_bits = operands.odd.bit_length() + 1
+    if operands.odd == 1:
+        return operands
+    bits = operands.sig_bits + odd_bits - 1
+    product = net.builder.wire("product", net.lanes * bits)
+    widths = {"A_W": operands.sig_bits, "B_W": odd_bits, "OUT_W": bits}
+    ports = {
+        "a_i": operands.sig,
+        "b_i": f"{{{net.lanes}{{{odd_bits}'d{operands.odd}}}}}",
+        "x_o": product,
+    }
+    net.builder.cell("quire_mul", {"LANES": net.lanes, **widths}, ports)
+    return replace(operands, sig=product, sig_bits=bits, odd=1)
+
+
 def relu(net: Net) -> Net:
-    net = to_integers(net)
-    values = net.values
-    assert isinstance(values, Integers)
-    data = net.builder.wire("relu", net.lanes * values.bits)
-    parameters = {"LANES": net.lanes, "WIDTH": values.bits}
-    net.builder.cell("quire_relu", parameters, {"x_i": net.data, "x_o": data})
-    # The width stays: the sign bit is 0 and synthesis drops it.
-    return net.with_data(data, Integers(min(values.low, 0), values.high, values.exponent))
+    """max(0, x): noted, and done by whoever reads the net."""
+    return replace(to_integers(net), rectified=True)
 
 
-def register_slice(net: Net) -> Net:
-    """The net behind a register slice, which cuts all paths."""
+def _rectified(net: Net, bits: int) -> Net:
+    """Lanes whose sign bit is set become 0: integers, and codes whose first bit is a sign."""
+    data = net.builder.wire("relu", net.lanes * bits)
+    ports = {"x_i": net.data, "x_o": data}
+    net.builder.cell("quire_relu", {"LANES": net.lanes, "WIDTH": bits}, ports)
+    return replace(net, data=data, rectified=False)
+
+
+LONGEST_READY = 3
+"""Stages in a row through which ready may pass before a register slice cuts it."""
+
+
+def registered(net: Net, ready_depth: int) -> Net:
+    """The net at the end of a stage: behind a register, or a slice that cuts ready as well.
+
+    ready_depth: stages before, this one included, through which ready passes.
+    """
+    cell = "quire_register" if ready_depth < LONGEST_READY else "quire_slice"
     bits = net.stream("").beat_bits
-    valid, ready, data = net.stepped("slice", bits)
+    valid, ready, data = net.stepped("registered", bits)
     net.builder.steps.append(Step("delay", (1,)))
-    net.builder.clocked("quire_slice", {"WIDTH": bits}, _ports(net, valid, ready, data))
+    net.builder.clocked(cell, {"WIDTH": bits}, _ports(net, valid, ready, data))
     return replace(net, valid=valid, ready=ready, data=data)
 
 
@@ -135,7 +162,11 @@ def widened(net: Net, exponent: int) -> Net:
 
 
 def scalar_cast(net: Net, codes: Codes, symmetric: bool = False) -> Net:
-    """Integers rounded to a scalar format, combinationally."""
+    """Integers rounded to a scalar format, combinationally.
+
+    Where the first bit of a code is its sign, max(0, x) is cheaper after the rounding.
+    """
+    net = net if isinstance(codes.element, SIGN_FIRST) else to_integers(net)
     values = net.values
     assert isinstance(values, Integers)
     net = widened(net, min(values.exponent, codes.element.quantum_exponent))
@@ -146,7 +177,8 @@ def scalar_cast(net: Net, codes: Codes, symmetric: bool = False) -> Net:
     data = net.builder.wire("code", net.lanes * codes.bits)
     ports = {"x_i": net.data, "code_o": data}
     net.builder.cell(cell.cell, {"LANES": net.lanes, **cell.parameters}, ports)
-    return net.with_data(data, codes)
+    net = net.with_data(data, codes)
+    return _rectified(net, codes.bits) if net.rectified else net
 
 
 def block_cast(net: Net, codes: Codes) -> Net:
@@ -208,6 +240,8 @@ def threshold_cast(net: Net, codes: Codes) -> Net:
         )
     order = _ascending_codes(codes)
     thresholds = _thresholds(values, codes, order)
+    # One bit more, for thresholds just beyond the range.
+    wide = _extended(net, Integers(-(1 << values.bits), (1 << values.bits) - 1, values.exponent))
     indices = net.builder.wire("index", net.lanes * codes.bits)
     net.builder.cell(
         "quire_cast_table",
@@ -217,7 +251,7 @@ def threshold_cast(net: Net, codes: Codes) -> Net:
             "BITS": codes.bits,
             "THRESHOLDS": packed(thresholds, values.bits + 1),
         },
-        {"x_i": _sign_extended(net), "code_o": indices},
+        {"x_i": wide.data, "code_o": indices},
     )
     mask = order[0] if order != sorted(order) else 0
     if not mask:
@@ -229,16 +263,6 @@ def threshold_cast(net: Net, codes: Codes) -> Net:
 
 
 _ASCENDING = (Fixed, UFixed, Binary, Ternary)
-
-
-def _sign_extended(net: Net) -> str:
-    """Each lane one bit wider, for thresholds just beyond the range."""
-    bits = net.values.bits
-    lanes = [
-        f"{net.data}[{i * bits + bits - 1}], {part(net.data, i * bits, bits)}"
-        for i in reversed(range(net.lanes))
-    ]
-    return net.builder.wire("wide", net.lanes * (bits + 1), "{" + ", ".join(lanes) + "}")
 
 
 def _ascending_codes(codes: Codes) -> list[int]:
@@ -253,29 +277,44 @@ def _thresholds(values: Integers, codes: Codes, order: Sequence[int]) -> list[in
     rank = torch.empty(len(order), dtype=torch.int64)
     rank[torch.tensor(order)] = torch.arange(len(order))
 
-    def ranks(integers: torch.Tensor) -> torch.Tensor:
-        emitted = exact_cast(
-            from_integer(integers, values.exponent), str(codes.format), -1, codes.scale
-        )
+    def ranks(integers: Sequence[int]) -> list[int]:
+        x = _exactly(integers, values.exponent)
+        emitted = exact_cast(x, str(codes.format), -1, codes.scale)
         assert emitted.origin is not None
-        factor = 1.0 if codes.scale is None else float(codes.scale)  # type: ignore[arg-type]
-        found = codes.element.codes_of(emitted.origin.emitted / factor)
-        return rank[found]
+        elements = emitted.origin.emitted / float(codes.factor)
+        return rank[codes.element.codes_of(elements)].tolist()
 
-    if values.bits > 62:
-        raise HardwareError(
-            f"{codes}: a cast by thresholds takes at most 62 bits, not {values.bits}"
-        )
-    wanted = torch.arange(len(order) - 1)
-    low = torch.full_like(wanted, values.low)
-    high = torch.full_like(wanted, values.high + 1)
-    while bool((low < high).any()):
-        middle = torch.div(low + high, 2, rounding_mode="floor")
-        above = ranks(middle.clamp(max=values.high)) > wanted
-        above |= middle > values.high
-        high = torch.where(above, middle, high)
-        low = torch.where(above, low, (middle + 1).minimum(high))
-    return low.tolist()
+    low = [values.low] * (len(order) - 1)
+    high = [values.high + 1] * (len(order) - 1)
+    while low != high:
+        middle = [(a + b) // 2 for a, b in zip(low, high, strict=True)]
+        found = ranks([min(m, values.high) for m in middle])
+        for i, (m, at) in enumerate(zip(middle, found, strict=True)):
+            if m > values.high or at > i:
+                high[i] = m
+            elif low[i] < high[i]:
+                low[i] = m + 1
+    return low
+
+
+def _exactly(integers: Sequence[int], exponent: int) -> Exact:
+    """integers * 2^exponent, of any width, in parts that a tensor holds."""
+    width = max(abs(n) for n in integers).bit_length()
+    parts = [
+        from_integer(torch.tensor([_digit(n, low) for n in integers]), exponent + low)
+        for low in range(0, max(width, 1), _DIGIT)
+    ]
+    return reduce(exact_sum, parts)
+
+
+def _digit(number: int, low: int) -> int:
+    """The bits of a number from `low` on, with its sign."""
+    digit = abs(number) >> low & ((1 << _DIGIT) - 1)
+    return digit if number >= 0 else -digit
+
+
+_DIGIT = 48
+"""Bits of an integer that are taken at a time."""
 
 
 def lane_choices(values: Integers | Codes, row: int) -> list[int]:
@@ -292,23 +331,46 @@ def converted(net: Net, lanes: int) -> Net:
     if lanes == net.lanes:
         return net
     if values.beat_scale_bits:
-        raise HardwareError(
-            f"a stream of {values} with {net.lanes} lanes has a reader that wants {lanes}: give "
-            "the layers that read it the same M_in"
-        )
+        return _converted_blocks(net, lanes)
     row = net.shape[-1]
     bursts = any(step.kind == "input-major" for step in net.builder.steps)
     if bursts and lanes < net.lanes < row:
         # Sums leave one beat a cycle at the end of a row: faster than a narrower stream moves.
         net = fifo(net, -(-row // net.lanes))
-    valid, ready, data = net.stepped("convert", lanes * values.bits)
+    return _convert(net, lanes, values.bits)
+
+
+def _convert(net: Net, lanes: int, lane_bits: int) -> Net:
+    valid, ready, data = net.stepped("convert", lanes * lane_bits)
+    row = net.shape[-1]
     net.builder.steps.append(Step("convert", (net.lanes, lanes, row)))
+    whole = lanes > net.lanes and lanes % net.lanes == 0
     net.builder.clocked(
-        "quire_convert",
-        {"LANE_W": values.bits, "IN_LANES": net.lanes, "OUT_LANES": lanes, "ROW": row},
+        "quire_widen" if whole else "quire_convert",
+        {"LANE_W": lane_bits, "IN_LANES": net.lanes, "OUT_LANES": lanes, "ROW": row},
         _ports(net, valid, ready, data),
     )
     return replace(net, lanes=lanes, valid=valid, ready=ready, data=data)
+
+
+def _converted_blocks(net: Net, lanes: int) -> Net:
+    """Another number of lanes within a block: each value carries the scale of its block along."""
+    values, b = net.values, net.builder
+    legal = lane_choices(values, net.shape[-1])
+    if lanes not in legal:
+        raise HardwareError(
+            f"a stream of {values} has a reader that wants {lanes} lanes; "
+            f"legal are {', '.join(map(str, legal))}"
+        )
+    bits, scale_bits = values.bits, values.beat_scale_bits
+    each = bits + scale_bits
+    fields = [f"{net.scale}, {part(net.data, i * bits, bits)}" for i in reversed(range(net.lanes))]
+    spread = b.wire("spread", net.lanes * each, "{" + ", ".join(fields) + "}")
+    net = _convert(replace(net, data=spread), lanes, each)
+    fields = [part(net.data, i * each, bits) for i in reversed(range(lanes))]
+    scale = part(net.data, bits, scale_bits)
+    beat = b.wire("beat", lanes * bits + scale_bits, "{" + ", ".join([scale, *fields]) + "}")
+    return net.with_data(beat, values)
 
 
 def fifo(net: Net, depth: int) -> Net:
@@ -407,27 +469,89 @@ def _binary(a: Net, b: Net, cell: str, shifts: Sequence[int], result: Integers) 
     return a.with_data(data, result)
 
 
-def reshaped(net: Net, shape: tuple[int, ...]) -> Net:
-    """The same values in rows of another length."""
-    if shape[-1] == net.shape[-1]:
+def reshaped(net: Net, shape: tuple[int, ...], lanes: int) -> Net:
+    """The same values in rows of another length; `lanes` of the result, where they are repacked."""
+    row = net.shape[-1]
+    if shape[-1] == row:
         return replace(net, shape=shape)
     if net.values.beat_scale_bits:
-        raise HardwareError(f"a reshape of {net.values} would cut its blocks: cast after it")
-    if net.shape[-1] % net.lanes == 0 and shape[-1] % net.lanes == 0:
+        net = to_integers(net)
+    if row % net.lanes == 0 and shape[-1] % net.lanes == 0:
         return replace(net, shape=shape)
-    valid, ready, data = net.stepped("repack", net.lanes * net.values.bits)
-    net.builder.steps.append(Step("delay", (1,)))
+    valid, ready, data = net.stepped("repack", lanes * net.values.bits)
+    net.builder.steps.append(Step("repack", (net.lanes, row, lanes, shape[-1])))
     net.builder.clocked(
         "quire_repack",
         {
             "LANE_W": net.values.bits,
-            "LANES": net.lanes,
-            "IN_ROW": net.shape[-1],
+            "IN_LANES": net.lanes,
+            "OUT_LANES": lanes,
+            "IN_ROW": row,
             "OUT_ROW": shape[-1],
         },
         _ports(net, valid, ready, data),
     )
-    return replace(net, shape=shape, valid=valid, ready=ready, data=data)
+    return replace(net, shape=shape, lanes=lanes, valid=valid, ready=ready, data=data)
+
+
+def concatenated(a: Net, b: Net, lanes: int) -> Net:
+    """A row of one net, then a row of the other, as one row."""
+    a, b = _alike(a, b)
+    bits = a.values.bits
+    valid, ready, data = a.stepped("concat", lanes * bits)
+    rows = (a.shape[-1], b.shape[-1])
+    a.builder.steps.append(Step("concat", (lanes, a.lanes, rows[0], b.lanes, rows[1])))
+    a.builder.clocked(
+        "quire_concat",
+        {
+            "LANE_W": bits,
+            "A_LANES": a.lanes,
+            "B_LANES": b.lanes,
+            "OUT_LANES": lanes,
+            "A_ROW": rows[0],
+            "B_ROW": rows[1],
+        },
+        {
+            "a_valid_i": a.valid,
+            "a_ready_o": a.ready,
+            "a_data_i": a.data,
+            "b_valid_i": b.valid,
+            "b_ready_o": b.ready,
+            "b_data_i": b.data,
+            "out_valid_o": valid,
+            "out_ready_i": ready,
+            "out_data_o": data,
+        },
+    )
+    shape = (*a.shape[:-1], sum(rows))
+    return replace(a, shape=shape, lanes=lanes, valid=valid, ready=ready, data=data)
+
+
+def _alike(a: Net, b: Net) -> tuple[Net, Net]:
+    """Two nets with one meaning of their bits: codes of one format, or integers on one grid."""
+    if a.values == b.values and not a.values.beat_scale_bits:
+        return a, b
+    a, b = to_integers(a), to_integers(b)
+    exponent = min(a.values.exponent, b.values.exponent)  # type: ignore[union-attr]
+    a, b = widened(a, exponent), widened(b, exponent)
+    low = min(a.values.low, b.values.low)  # type: ignore[union-attr]
+    high = max(a.values.high, b.values.high)  # type: ignore[union-attr]
+    both = Integers(low, high, exponent)
+    return _extended(a, both), _extended(b, both)
+
+
+def _extended(net: Net, values: Integers) -> Net:
+    """Integers in as many bits as `values`, which hold them, have."""
+    bits = net.values.bits
+    more = values.bits - bits
+    if not more:
+        return net.with_data(net.data, values)
+    lanes = [
+        f"{{{more}{{{net.data}[{i * bits + bits - 1}]}}}}, {part(net.data, i * bits, bits)}"
+        for i in reversed(range(net.lanes))
+    ]
+    data = net.builder.wire("extended", net.lanes * values.bits, "{" + ", ".join(lanes) + "}")
+    return net.with_data(data, values)
 
 
 def _ports(net: Net, valid: str, ready: str, data: str) -> dict[str, str]:

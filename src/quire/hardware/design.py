@@ -132,8 +132,7 @@ class Design:
         leaves = {s.name: list(range(1, s.beats + 1)) for s in self.inputs}
         for stage in self.stages:
             arrivals = [leaves[stream.name] for stream in stage.reads]
-            joined = [max(times) for times in zip(*arrivals, strict=False)]
-            times = departures(stage.steps, joined)
+            times = departures(stage.steps, arrivals)
             leaves.update({stream.name: times for stream in stage.writes})
         return max(leaves[stream.name][-1] for stream in self.outputs) + 1
 

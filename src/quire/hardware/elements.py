@@ -44,6 +44,10 @@ class Caster:
     parameters: Parameters
 
 
+SIGN_FIRST = (Fixed, Minifloat, DenormedMinifloat, Log)
+"""Families whose codes have the sign in the first bit, and all zeros for zero."""
+
+
 @singledispatch
 def decoder(element: Format) -> Decoder:
     """The decoder of a scalar format; HardwareError where there is none."""

@@ -249,11 +249,7 @@ def _cell(
     scale_words = _scale_words(grid, g, sig_bits, shift_bits)
     scale_bits = g.m_out * (sig_bits + shift_bits)
     scale_word, scale_step = _words(net, "scale", scale_bits, scale_words, enable, rom)
-    bias_words = [
-        _fields((biases + [0] * g.m_out)[o * g.m_out : (o + 1) * g.m_out], total.bits)
-        for o in range(g.groups)
-    ]
-    bias, group = _words(net, "bias", g.m_out * total.bits, bias_words, enable, rom)
+    bias, group = _bias(net, biases, total.bits, g, enable, rom)
 
     valid, ready, data = net.stepped("sum", g.m_out * total.bits)
     tree = ((g.m_in - 1).bit_length() + 1) // 2
@@ -318,6 +314,31 @@ def _words(
         return data, net.builder.wire(f"unused_{name}_addr", address_bits)
     address = net.builder.wire(f"{name}_addr", address_bits)
     return net.builder.rom(name, bits, words, enable, address, rom), address
+
+
+def _bias(
+    net: Net, biases: Sequence[int], bits: int, g: _Geometry, enable: str, rom: str
+) -> tuple[str, str]:
+    """The biases of M_out sums and their address; the ROM holds no zeros that all of them end in,
+    and no more copies of the sign than one."""
+    zeros = min((_trailing_zeros(b) for b in biases if b), default=0)
+    stored = [b >> zeros for b in biases] + [0] * g.m_out
+    width = 1 + max(max(b, -b - 1).bit_length() for b in stored)
+    rows = [_fields(stored[o * g.m_out : (o + 1) * g.m_out], width) for o in range(g.groups)]
+    word, address = _words(net, "bias", g.m_out * width, rows, enable, rom)
+    sign = max(0, bits - width - zeros)
+    lanes = [
+        [f"{{{sign}{{{word}[{(i + 1) * width - 1}]}}}}"] * bool(sign)
+        + [f"{word}[{i * width} +: {width}]"]
+        + [f"{zeros}'d0"] * bool(zeros)
+        for i in reversed(range(g.m_out))
+    ]
+    whole = "{" + ", ".join(part for lane in lanes for part in lane) + "}"
+    return net.builder.wire("bias_full", g.m_out * bits, whole), address
+
+
+def _trailing_zeros(value: int) -> int:
+    return (value & -value).bit_length() - 1
 
 
 def _padded(codes: npt.NDArray[np.int64], g: _Geometry, zero: int) -> npt.NDArray[np.int64]:

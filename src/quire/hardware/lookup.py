@@ -38,7 +38,7 @@ def lookup(chain: Chain, codes: Codes, cast_node: Node) -> Net:
     emitted = exact_cast(_results(chain), name, -1, scale)
     assert emitted.origin is not None
     words = codes.element.codes_of(emitted.origin.emitted.nan_to_num(0, 0, 0)).tolist()
-    style = "block" if codes.bits * len(words) >= LOGIC_ROM_BITS else "logic"
+    style = "block" if codes.bits * len(words) > LOGIC_ROM_BITS else "logic"
     builder = net.builder
     memory = Memory(f"{builder.name}__table", codes.bits, tuple(words), style)
     builder.memories.append(memory)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from math import prod
 from typing import Any
 
+import torch
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
@@ -25,7 +26,7 @@ from quire.hardware.schedule import Lanes, Layer, for_interval
 from quire.hardware.stage import Builder, Net
 from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes, Integers, Stream
-from quire.hardware.timing import departures
+from quire.hardware.timing import PASSES_READY, alternated, departures, joined, queue_depth
 from quire.ops import op_of
 from quire.precision.cast import cast
 
@@ -78,12 +79,13 @@ class _Lowering:
         self.alias = _redundant_casts(q, self.statics)
         self.readers = _readers(q, self.alias, self.statics)
         self.names: set[str] = set()
+        self.depths: dict[str, int] = {}
 
     def run(self) -> None:
         for node in self.q.graph.nodes:
             if node.op == "output":
                 self._outputs(node)
-            elif node not in self.statics and node not in self.alias:
+            elif node not in self.statics and node not in self.alias and not _is_size(node):
                 self.values[node] = self._lowered(node)
         if self.problems:
             listed = "\n".join(f"  {problem}" for problem in self.problems)
@@ -129,7 +131,7 @@ class _Lowering:
         """The value of a node as a net: the open one, or a new stage that reads its stream."""
         value = self.value(node)
         if isinstance(value, Net):
-            return value
+            return value if kind == "cast" else _settled(value)
         if isinstance(value, list):
             return self.builder(name, kind).read(value.pop(0))
         raise HardwareError(_needs_format(node, value))
@@ -140,6 +142,7 @@ class _Lowering:
         if isinstance(value, list):
             return self.with_lanes(value.pop(0), lanes)
         if isinstance(value, Net):
+            value = _settled(value)
             return self.close(cells.converted(value, lanes or value.lanes), self.source(node).name)
         raise HardwareError(_needs_format(node, value))
 
@@ -152,9 +155,20 @@ class _Lowering:
         return Builder(free, kind)
 
     def close(self, net: Net, node: str) -> Stream:
-        """End a stage with a register slice."""
-        net = cells.register_slice(net)
-        return self.finish(net.builder, [net], node)[0]
+        """End a stage with a register."""
+        net = _settled(net)
+        depth = self.ready_depth(net.builder)
+        return self.finish(net.builder, [cells.registered(net, depth)], node)[0]
+
+    def ready_depth(self, builder: Builder) -> int:
+        """Stages in a row, up to this one, through which ready passes."""
+        if any(step.kind not in PASSES_READY for step in builder.steps):
+            return 0
+        made = {s.name: stage for stage in self.stages for s in stage.writes}
+        return 1 + max(
+            (self.depths.get(made[s.name].name, 0) for s in builder.reads if s.name in made),
+            default=0,
+        )
 
     def finish(self, builder: Builder, nets: list[Net], node: str) -> list[Stream]:
         """End a stage whose nets are registered or pass through, and connect them to its ports."""
@@ -165,12 +179,12 @@ class _Lowering:
         for i, net in enumerate(nets):
             builder.drive_output(i, net)
         stage = builder.finish(writes)
+        cut = any(instance.cell == "quire_slice" for instance in stage.instances)
+        self.depths[stage.name] = 0 if cut else self.ready_depth(builder)
         busiest = max(s.beats for s in (*stage.reads, *stage.writes))
         stage = replace(stage, interval=max(stage.interval, busiest))
         self.stages.append(stage)
-        arrivals = [self.arrivals[s.name] for s in stage.reads]
-        at_join = [max(times) for times in zip(*arrivals, strict=False)]
-        leaving = departures(stage.steps, at_join)
+        leaving = departures(stage.steps, [self.arrivals[s.name] for s in stage.reads])
         self.arrivals.update({s.name: leaving for s in writes})
         return writes
 
@@ -238,23 +252,27 @@ class _Lowering:
         return self.close(cells.converted(builder.read(stream), lanes or stream.lanes), stream.node)
 
     def balanced(self, streams: list[Stream]) -> list[Stream]:
-        """Streams that are joined: a queue on each that runs ahead of the latest one."""
-        latest = max(self.arrivals[s.name][0] for s in streams)
-        return [self._queued(stream, latest) for stream in streams]
+        """Streams that are joined beat by beat: a queue on each that runs ahead."""
+        taken = joined([self.arrivals[s.name] for s in streams])
+        return [self._queued(stream, taken) for stream in streams]
 
-    def _queued(self, stream: Stream, latest: int) -> Stream:
-        ahead = sum(t < latest for t in self.arrivals[stream.name])
-        if not ahead:
+    def taking_turns(self, streams: list[Stream]) -> list[Stream]:
+        """Streams of which a row of each is taken in turn: a queue on each that has to wait."""
+        arrivals = [self.arrivals[s.name] for s in streams]
+        taken = alternated(arrivals, [s.row_beats for s in streams])
+        return [self._queued(stream, at) for stream, at in zip(streams, taken, strict=True)]
+
+    def _queued(self, stream: Stream, taken: list[int]) -> Stream:
+        depth = queue_depth(self.arrivals[stream.name], taken, self.slowest())
+        if depth <= 1:
             return stream
         builder = self.builder(f"{stream.name}__fifo", "fifo")
-        # Samples follow each other while the slow branch holds several of them.
-        samples = 1 + (latest // max(1, self.slowest()))
-        depth = min(ahead * samples, stream.beats * (samples + 1)) + 2
-        return self.finish(builder, [cells.fifo(builder.read(stream), depth)], stream.node)[0]
+        return self.finish(builder, [cells.fifo(builder.read(stream), depth + 2)], stream.node)[0]
 
     def slowest(self) -> int:
         """The interval so far."""
-        return max((stage.interval for stage in self.stages), default=1)
+        busy = [stage.interval for stage in self.stages]
+        return max([*busy, *(stream.beats for stream in self.inputs)], default=1)
 
     def input_major(self, stream: Stream) -> bool:
         """The schedules alternate, so that each pair of layers overlaps."""
@@ -267,8 +285,20 @@ class _Lowering:
             stream = stage.reads[0]
         return False
 
-    def concatenated(self, node: Node) -> Net:
-        raise HardwareError("concatenation has no hardware yet")
+    def concatenated(self, node: Node, parts: list[Node]) -> Net:
+        """The parts one after the other along the last axis, two at a time."""
+        name = _identifier(node.meta["quire_path"] or node.name)
+        net: Net | None = None
+        for k, part in enumerate(parts[1:]):
+            first = self.stream(parts[0]) if net is None else self.close(net, "")
+            streams = self.taking_turns([first, self.stream(part)])
+            builder = self.builder(f"{name}__{node.name}{k or ''}", "concat")
+            a, b = (builder.read(stream) for stream in streams)
+            row = a.shape[-1] + b.shape[-1]
+            net = cells.concatenated(a, b, self.wanted(node, Integers(0, 0, 0), row))
+            builder.interval = sum(stream.beats for stream in streams)
+        assert net is not None
+        return net
 
     def _asked(self, node: Node) -> int | None:
         for reader in self.readers.get(node, []):
@@ -294,11 +324,12 @@ class _Lowering:
             if codes.format.is_block:
                 raise HardwareError(_needs_format(source, value))
             return lookup(value, codes, node)
-        net = cells.to_integers(self.open(source, name, "cast"))
-        if not isinstance(codes.format, Block):
-            if isinstance(codes.format, Table):
-                return cells.threshold_cast(net, codes)
-            return cells.scalar_cast(net, codes)
+        net = self.open(source, name, "cast")
+        if not isinstance(codes.format, Block | Table):
+            return cells.scalar_cast(net if net.rectified else cells.to_integers(net), codes)
+        net = cells.to_integers(net)
+        if isinstance(codes.format, Table):
+            return cells.threshold_cast(net, codes)
         if isinstance(codes.format.scale, Pow2):
             lanes = self.wanted(node, codes, net.shape[-1])
             return cells.block_cast(cells.converted(net, lanes), codes)
@@ -389,7 +420,7 @@ def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
         if streams[0].shape != streams[1].shape:
             shapes = " and ".join(str(s.shape) for s in streams)
             raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
-        lanes = min(s.lanes for s in streams)
+        lanes = _common_lanes(streams)
         name = _identifier(node.meta["quire_path"] or node.name)
         streams = self.balanced([self.with_lanes(s, lanes) for s in streams])
         builder = self.builder(f"{name}__{node.name}", op_of(node).name)  # type: ignore
@@ -398,31 +429,72 @@ def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
     return lowered
 
 
+def _common_lanes(streams: list[Stream]) -> int:
+    """The most lanes that streams of one shape can all have, of no more than they have."""
+    most = min(s.lanes for s in streams)
+    legal = [set(cells.lane_choices(s.values, s.row)) for s in streams]
+    return max(n for n in set.intersection(*legal) if n <= most)
+
+
 def _moved(self: _Lowering, node: Node) -> Any:
-    """Reshapes that keep the order of values."""
-    target = getattr(node.target, "_schema", None)
-    name = str(node.target)
-    if not any(
-        word in name
-        for word in (
-            "view",
-            "reshape",
-            "flatten",
-            "unsqueeze",
-            "squeeze",
-            "clone",
-            "contiguous",
-            "alias",
-            "to_copy",
-            "getitem",
-        )
-    ):
-        if "cat" in name:
-            return self.concatenated(node)
-        raise HardwareError(f"{target or name} moves values in an order that hardware does not")
+    """Reshapes that keep the order of values within a sample."""
+    shape = _sample_shape(node)
     source = node.all_input_nodes[0]
-    net = self.open(source, _identifier(node.meta["quire_path"] or node.name), "reshape")
-    return cells.reshaped(net, _sample_shape(node))
+    if node.target not in _IN_ORDER or prod(shape) != prod(_sample_shape(source)):
+        raise HardwareError(f"{node.target} moves values in an order that hardware does not")
+    name = _identifier(node.meta["quire_path"] or node.name)
+    if isinstance(self.value(source), Chain):
+        raise HardwareError(_needs_format(source, self.value(source)))
+    net = self.open(source, name, "reshape")
+    return cells.reshaped(net, shape, self.wanted(node, Integers(0, 0, 0), shape[-1]))
+
+
+def _concatenation(self: _Lowering, node: Node) -> Any:
+    parts, axis, *_ = (*node.args, 0)
+    assert isinstance(parts, list | tuple)
+    shape = _sample_shape(node)
+    if axis not in (-1, len(shape)):
+        raise HardwareError(f"concatenation along axis {axis} has no hardware: the last one has")
+    nodes = [part for part in parts if isinstance(part, Node)]
+    if any(part in self.statics for part in nodes):
+        raise HardwareError("a concatenation with constants has no hardware")
+    return self.concatenated(node, nodes)
+
+
+_ATEN = torch.ops.aten
+_IN_ORDER = frozenset(
+    {
+        _ATEN._reshape_alias.default,
+        _ATEN._to_copy.default,
+        _ATEN._unsafe_view.default,
+        _ATEN.alias.default,
+        _ATEN.clone.default,
+        _ATEN.contiguous.default,
+        _ATEN.detach.default,
+        _ATEN.flatten.using_ints,
+        _ATEN.reshape.default,
+        _ATEN.squeeze.default,
+        _ATEN.squeeze.dim,
+        _ATEN.squeeze.dims,
+        _ATEN.to.dtype,
+        _ATEN.to.dtype_layout,
+        _ATEN.unflatten.int,
+        _ATEN.unsqueeze.default,
+        _ATEN.view.default,
+    }
+)
+"""Movements that keep the order of the values of a sample."""
+
+_MOVEMENTS: dict[Any, Callable[[_Lowering, Node], Any]] = {_ATEN.cat.default: _concatenation}
+
+
+def _movement(self: _Lowering, node: Node) -> Any:
+    return _MOVEMENTS.get(node.target, _moved)(self, node)
+
+
+def _settled(net: Net) -> Net:
+    """A net whose max(0, x) is done."""
+    return cells.to_integers(net) if net.rectified else net
 
 
 LOWERINGS: dict[str, Callable[[_Lowering, Node], Any]] = {
@@ -431,7 +503,7 @@ LOWERINGS: dict[str, Callable[[_Lowering, Node], Any]] = {
     "dropout": _same,
     "add": _two(cells.add),
     "mul": _two(cells.multiply),
-    "movement": _moved,
+    "movement": _movement,
 }
 """How each op becomes stages, by its name; functions of one number are tables besides."""
 
@@ -513,14 +585,20 @@ def _readers(q: GraphModule, alias: dict[Node, Node], statics: Statics) -> dict[
     """The nodes that read each value, through redundant casts; an op that reads twice, twice."""
     readers: dict[Node, list[Node]] = {node: [] for node in q.graph.nodes}
     for node in q.graph.nodes:
-        if node in alias:
+        if node in alias or _is_size(node):
             continue
         for source in _sources(node):
             while source in alias:
                 source = alias[source]
-            if source not in statics:
+            if source not in statics and not _is_size(source):
                 readers[source].append(node)
     return readers
+
+
+def _is_size(node: Node) -> bool:
+    """Whether a node computes a size, such as that of the batch, and no tensor."""
+    value = node.meta.get("val")
+    return node.op == "call_function" and isinstance(value, int | torch.SymInt)
 
 
 def _sources(node: Node) -> list[Node]:

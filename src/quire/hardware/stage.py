@@ -10,7 +10,7 @@ from quire.hardware.stream import Codes, Integers, Stream
 from quire.hardware.timing import Step
 
 LOGIC_ROM_BITS = 1024
-"""A memory of fewer bits than this is built of logic, not of block RAM."""
+"""A memory of at most so many bits is built of logic, not of block RAM."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Builder:
         data = self.wire(f"{name}_data", bits)
         chosen = style
         if style == "auto":
-            chosen = "block" if bits * len(words) >= LOGIC_ROM_BITS else "logic"
+            chosen = "block" if bits * len(words) > LOGIC_ROM_BITS else "logic"
         memory = Memory(f"{self.name}__{name}", bits, tuple(words), chosen)
         self.memories.append(memory)
         ports = {"clk_i": "clk_i", "en_i": enable, "addr_i": address, "data_o": data}
@@ -111,7 +111,8 @@ class Builder:
 class Net:
     """A stream inside a stage: the expressions of its handshake and data.
 
-    The net owns `ready`: whoever consumes it drives that wire.
+    The net owns `ready`: whoever consumes it drives that wire. rectified: the values are max(0, x)
+    of the data, which a cell has yet to do.
     """
 
     builder: Builder
@@ -121,6 +122,7 @@ class Net:
     valid: str
     ready: str
     data: str
+    rectified: bool = False
 
     def stream(self, name: str, node: str = "") -> Stream:
         """The stream that this net makes when it leaves its stage."""

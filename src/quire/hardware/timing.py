@@ -19,11 +19,45 @@ class Step:
     numbers: tuple[int, ...]
 
 
-def departures(steps: Sequence[Step], arrivals: Times) -> Times:
-    """The times at which the beats of a sample leave a chain of steps."""
+def departures(steps: Sequence[Step], arrivals: Sequence[Times]) -> Times:
+    """The times at which the beats of a sample leave a chain of steps.
+
+    arrivals: of each stream that the chain reads. Several meet beat by beat, or as the first step
+    says if it is one of `MEETINGS`.
+    """
+    if steps and steps[0].kind in MEETINGS:
+        times = MEETINGS[steps[0].kind](arrivals, *steps[0].numbers)
+        steps = steps[1:]
+    else:
+        times = joined(arrivals)
     for step in steps:
-        arrivals = STEPS[step.kind](arrivals, *step.numbers)
-    return arrivals
+        times = STEPS[step.kind](times, *step.numbers)
+    return times
+
+
+def joined(arrivals: Sequence[Times]) -> Times:
+    """When beats of several streams move that move together."""
+    return [max(times) for times in zip(*arrivals, strict=True)]
+
+
+def alternated(arrivals: Sequence[Times], beats: Sequence[int]) -> list[Times]:
+    """When the beats of several streams move that take turns: `beats` of each, again and again."""
+    taken: list[Times] = [[] for _ in arrivals]
+    free = 0
+    for _ in range(len(arrivals[0]) // beats[0]):
+        for times, moved, count in zip(arrivals, taken, beats, strict=True):
+            for t in times[len(moved) : len(moved) + count]:
+                moved.append(max(t, free))
+                free = moved[-1] + 1
+    return taken
+
+
+def queue_depth(arrivals: Times, taken: Times, interval: int) -> int:
+    """Beats that wait at most where beats come at `arrivals` and go at `taken`.
+
+    A sample follows each `interval` cycles; a beat that goes as it comes counts too.
+    """
+    return max(sum((now - t) // interval + 1 for t in arrivals) - i for i, now in enumerate(taken))
 
 
 def _delay(arrivals: Times, cycles: int) -> Times:
@@ -66,18 +100,51 @@ def _block(arrivals: Times, block_beats: int, row_beats: int) -> Times:
     return out
 
 
-def _convert(arrivals: Times, in_lanes: int, out_lanes: int, row: int) -> Times:
-    """A beat leaves a cycle after the last value that it needs, one a cycle."""
-    in_beats, out_beats = -(-row // in_lanes), -(-row // out_lanes)
+def _regrouped(moved: Times, counts: Sequence[int], rows: int, lanes: int, row: int) -> Times:
+    """Beats whose `counts` of values move at `moved`, packed into `rows` rows of other beats.
+
+    A beat leaves a cycle after the last value that it needs, one a cycle.
+    """
+    values = [t for t, count in zip(moved, counts, strict=True) for _ in range(count)]
     out: Times = []
     free = 0
-    for first in range(0, len(arrivals), in_beats):
-        for beat in range(out_beats):
-            needed = (min((beat + 1) * out_lanes, row) - 1) // in_lanes
-            leaves = max(arrivals[first + needed] + 1, free)
-            out.append(leaves)
-            free = leaves + 1
+    for first in range(0, rows * row, row):
+        for place in range(0, row, lanes):
+            last = first + min(place + lanes, row) - 1
+            out.append(max(values[last] + 1, free))
+            free = out[-1] + 1
     return out
+
+
+def _counts(rows: int, lanes: int, row: int) -> list[int]:
+    """How many values each beat of some rows has."""
+    return [min(lanes, row - place) for _ in range(rows) for place in range(0, row, lanes)]
+
+
+def _repack(arrivals: Times, in_lanes: int, in_row: int, out_lanes: int, out_row: int) -> Times:
+    rows = len(arrivals) // -(-in_row // in_lanes)
+    counts = _counts(rows, in_lanes, in_row)
+    return _regrouped(arrivals, counts, rows * in_row // out_row, out_lanes, out_row)
+
+
+def _convert(arrivals: Times, in_lanes: int, out_lanes: int, row: int) -> Times:
+    return _repack(arrivals, in_lanes, row, out_lanes, row)
+
+
+def _concat(arrivals: Sequence[Times], lanes_out: int, *sizes: int) -> Times:
+    """sizes: the lanes and the row of each stream."""
+    lanes, rows = sizes[::2], sizes[1::2]
+    beats = [-(-row // n) for n, row in zip(lanes, rows, strict=True)]
+    taken = alternated(arrivals, beats)
+    turns = len(arrivals[0]) // beats[0]
+    each = [_counts(turns, n, row) for n, row in zip(lanes, rows, strict=True)]
+    moves = sorted(
+        (t, count)
+        for times, counts in zip(taken, each, strict=True)
+        for t, count in zip(times, counts, strict=True)
+    )
+    moved, counts = [t for t, _ in moves], [count for _, count in moves]
+    return _regrouped(moved, counts, turns, lanes_out, sum(rows))
 
 
 STEPS: dict[str, Callable[..., Times]] = {
@@ -86,4 +153,11 @@ STEPS: dict[str, Callable[..., Times]] = {
     "output-major": _output_major,
     "block": _block,
     "convert": _convert,
+    "repack": _repack,
 }
+
+PASSES_READY = ("delay", "input-major", "convert")
+"""Steps through which ready may pass in the same cycle."""
+
+MEETINGS: dict[str, Callable[..., Times]] = {"concat": _concat}
+"""Steps that several streams enter otherwise than beat by beat."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from quire.formats import Block, Pow2
+from quire.formats import Block, Fixed, Pow2, Scalar
 from quire.graph.sites import Site, sites
 from quire.precision.calibrate import Data, fit_fixed, observe, source_node
 from quire.precision.entry import Entry
@@ -85,6 +85,21 @@ def _fill(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) ->
     if widths:
         fitted = fit_fixed(graph, data, widths, list(widths))
         plan.update({n: e for n, e in fitted.items() if suits(known[n], e.format)})
+    for name in widths:
+        if known[name].role == "bias" and name in plan:
+            plan[name] = _on_product_grid(plan, known, known[name])
+
+
+def _on_product_grid(plan: Plan, known: dict[str, Site], bias: Site) -> Entry:
+    """A bias no finer than the products that it is added to, which would widen their sum."""
+    operands = [s for s in known.values() if s.node == bias.node and s.is_operand]
+    formats = [plan[s.tie].format for s in operands if s.tie in plan]
+    scalars = [f for f in formats if isinstance(f, Scalar)]
+    entry = plan[bias.name]
+    if len(scalars) != 2 or not isinstance(entry.format, Fixed):
+        return entry
+    finest = -sum(f.quantum_exponent for f in scalars)
+    return Entry(Fixed(entry.format.w, min(entry.format.f, finest)))
 
 
 def _width(plan: Plan, known: dict[str, Site], nodes: dict[str, Node], site: Site) -> int | None:
