@@ -58,7 +58,10 @@ def main(
     return run
 
 
-COMMANDS = [[], ["formats"], ["plan"], ["plan", "sites"], ["plan", "diff"], ["search"], ["report"]]
+COMMANDS = [
+    *([], ["formats"], ["plan"], ["plan", "sites"], ["plan", "diff"], ["search"], ["report"]),
+    *(["emit"], ["simulate"], ["synth"]),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -91,7 +94,7 @@ def test_formats_prints_a_table_or_descriptions(main: Main) -> None:
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_tables_of_formats_fit_a_terminal(width: int) -> None:
     text = StringIO()
-    for table in (cli._presets_table(), cli._families_table()):
+    for table in (cli.plans._presets_table(), cli.plans._families_table()):
         Console(width=width, file=text).print(table, markup=False)
     words = text.getvalue().split()
     assert {f.long_form() for f in presets.values()} < set(words)
@@ -180,3 +183,95 @@ def test_a_report_of_nothing_is_an_error(main: Main) -> None:
     code, _, errors = main("report", "nofile")
     assert code == 2
     assert "nofile is no file" in errors
+
+
+EMIT = "emit cli_demo:task build --plan p.json --lanes 0=8,1 --lanes 2=4,1"
+
+
+@pytest.fixture
+def emitted(main: Main, tmp_path: Path) -> Main:
+    """`main`, after `quire emit` into the folder build."""
+    Plan({"0.input": "mxint8", "0.weight": "mxint4", "2.*": "fixed(8,4)"}).save(tmp_path / "p.json")
+    code, output, errors = main(*EMIT.split())
+    assert (code, errors) == (0, "")
+    assert "lanes 8 x 1" in output
+    assert "lanes 4 x 1" in output
+    return main
+
+
+def test_emit_writes_a_design_and_the_plan_that_fits_it(emitted: Main, tmp_path: Path) -> None:
+    manifest = json.loads((tmp_path / "build" / "manifest.json").read_text())
+    assert [stage["name"] for stage in manifest["stages"]] == ["m0", "m2"]
+    fitted = Plan.load(tmp_path / "build" / "plan.json")
+    assert str(fitted["0.weight"]) == "mxint4"
+    assert str(fitted["0.input"]).startswith("bfp(8,scale_bits=4,size=32,bias=")
+    assert str(fitted["0.bias"]).startswith("fixed(16,")
+
+
+def test_a_simulation_from_the_command_line_is_compared(emitted: Main, tmp_path: Path) -> None:
+    arguments = "simulate cli_demo:task build --samples 5 --stalls 0.2 --seed 3 --probe m0"
+    code, output, _ = emitted(*arguments.split(), "--waveform", "wave.vcd")
+    assert code == 0
+    assert "5 samples" in output
+    assert "20 values compared, none differs" in output
+    assert "m0, sample 0: [" in output
+    assert "$enddefinitions" in (tmp_path / "wave.vcd").read_text()
+
+    # The comparison is with the graph that is given, not with what was emitted.
+    other = Plan.load(tmp_path / "build" / "plan.json")
+    other["0.weight"] = "mxint6"
+    other.save(tmp_path / "other.json")
+    code, _, errors = emitted("simulate", "cli_demo:task", "build", "--plan", "other.json")
+    assert code == 2
+    assert "in the exact graph" in errors
+
+
+def test_synth_prints_a_table_or_json(emitted: Main) -> None:
+    code, output, _ = emitted("synth", "build", "--target", "ecp5", "--json")
+    assert code == 0
+    found = json.loads(output)
+    assert {"m0", "m2"} < set(found["layers"])
+    layers = found["layers"].values()
+    assert found["total"]["LUT"] == sum(layer["LUT"] for layer in layers) > 0
+    code, output, _ = emitted("synth", "build", "--target", "ecp5")
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines()}
+    assert rows["total"][0] == f"{found['total']['LUT']:,}"
+
+
+def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> None:
+    Plan({"0.input": "mxint8", "0.weight": "mxint4", "2.*": "bf16"}).save(tmp_path / "p.json")
+    code, output, errors = main("emit", "cli_demo:task", "--plan", "p.json", "--check")
+    assert code == 2
+    assert "the graph cannot become hardware" in errors
+    assert "2: an exact sum of its products needs" in " ".join(errors.split())
+    Plan({"*.input": "mxint8", "*.weight": "mxint4"}).save(tmp_path / "p.json")
+    code, output, errors = main("emit", "cli_demo:task", "--plan", "p.json", "--check")
+    assert (code, errors) == (0, "")
+    assert "nothing was written" in output
+    assert not list(tmp_path.rglob("*.sv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("emit cli_demo:task --plan p.json", "name the folder where the design goes"),
+        ("emit cli_demo:task cli_demo.py --plan p.json", "cli_demo.py is a file"),
+        ("emit cli_demo:task build --plan none.json", "none.json: cannot be read"),
+        ("emit cli_demo:task build --plan p.json --lanes 0=8", "'8' is not M_IN,M_OUT; write fc1="),
+        ("emit cli_demo:task build --plan p.json --lanes 0", "write LAYER=..., such as fc1=8,1"),
+        ("emit cli_demo:task build --plan p.json --lanes fc9=1,1", "lanes names 'fc9'"),
+        ("simulate cli_demo:task build", "plan.json: cannot be read"),
+        ("simulate cli_demo:task build --stalls 1.5", "stalls of sources are 1.5"),
+        ("simulate cli_demo:task build --waveform no/wave.vcd", "cannot be written"),
+        ("synth build", "is not a folder that quire.emit wrote"),
+    ],
+)
+def test_hardware_commands_name_what_is_wrong(
+    main: Main, tmp_path: Path, arguments: str, words: str
+) -> None:
+    Plan({"*.input": "mxint8", "*.weight": "mxint4"}).save(tmp_path / "p.json")
+    code, _, errors = main(*arguments.split())
+    assert code == 2
+    assert words in " ".join(errors.split())
+    assert "Traceback" not in errors
+    assert not (tmp_path / "build").exists()

@@ -1,0 +1,224 @@
+"""Commands of the hardware stream: emit, simulate, synthesise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from quire.cli.app import TaskName, app, check_folder, out, pairs, plain_table, show, working
+from quire.errors import HardwareError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import GraphModule
+
+    from quire.explore import Task
+    from quire.hardware.synth import Synthesis
+
+PANEL = "Hardware"
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="The folder that `quire emit` wrote.")
+]
+
+
+@app.command(rich_help_panel=PANEL)
+def emit(
+    task: TaskName,
+    plan: Annotated[Path, typer.Option("--plan", "-p", help="The plan file.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="Where the design goes; not needed with --check."),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="Samples a second that layers without --lanes have to reach.")
+    ] = 1e6,
+    clock: Annotated[float, typer.Option(help="Hz of the clock at which they have to.")] = 200e6,
+    lanes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LAYER=M_IN,M_OUT: the products that a linear layer forms in a cycle, such as "
+            "fc1=8,1. Repeat it."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; list what cannot become hardware.")
+    ] = False,
+) -> None:
+    """Turn a task's model into a folder of SystemVerilog.
+
+    `quire emit digits:task build --plan plan.json --lanes fc1=8,1`
+
+    The plan is first fitted to hardware with the task's calibration data; what that changes is
+    printed, and the fitted plan is kept in the folder as plan.json. With --check the exit code is
+    2 where an op or a format has no hardware.
+    """
+    from quire.explore import Task
+    from quire.graph import capture
+    from quire.hardware.emit import emit as write_design
+    from quire.hardware.lower import lanes_for, lower
+    from quire.precision import Plan, quantize
+
+    chosen = pairs("--lanes", lanes or [], _to_lanes, "LAYER", "fc1=8,1")
+    target = None if check else _check_target(folder)
+    found = Task.resolve(task)
+    with working("capturing the model"):
+        graph = capture(found.model, found.example_inputs)
+        loaded = Plan.load(plan, graph)
+    adapted = loaded.for_hardware(graph, _data(found))
+    q = quantize(graph, adapted)
+    if target is None:
+        design = lower(q, lanes_for(q, chosen, rate, clock))
+        out.print(f"{design}\nnothing stands in the way; nothing was written", markup=False)
+        return
+    with working("writing the design"):
+        design = write_design(q, target, chosen, rate=rate, clock=clock)
+    adapted.save(target / "plan.json")
+    out.print(f"{design}\ndesign: {target}", markup=False, highlight=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def simulate(
+    task: TaskName,
+    folder: Folder,
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Samples to run: the task's own first, then Gaussian noise of the same spread.",
+        ),
+    ] = 64,
+    stalls: Annotated[
+        float, typer.Option(help="How likely both sides pause in a cycle, from 0 to below 1.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the pauses.")] = 0,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(help="A stream whose values for the first sample are printed. Repeat it."),
+    ] = None,
+    waveform: Annotated[
+        Path | None, typer.Option(help="Where a VCD file of the last 200 cycles goes.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", "-p", help="The plan; default: FOLDER/plan.json.")
+    ] = None,
+) -> None:
+    """Simulate a design with Verilator and compare every output with the exact graph.
+
+    `quire simulate digits:task build --samples 1000 --stalls 0.3`
+
+    A value that differs is an error that names its stage, beat and lane.
+    """
+    from quire.explore import Task
+    from quire.graph import capture
+    from quire.hardware import Design, Stalls, Waveform
+    from quire.precision import Plan, quantize
+
+    if waveform is not None:
+        check_folder(waveform)
+    pauses = Stalls(stalls, stalls)
+    found = Task.resolve(task)
+    with working("capturing the model"):
+        graph = capture(found.model, found.example_inputs)
+        q = quantize(graph, Plan.load(plan or folder / "plan.json", graph))
+        design = Design.load(folder, q)
+        inputs = _samples(q, found, samples, seed)
+    run = design.simulate(
+        *inputs,
+        stalls=pauses,
+        seed=seed,
+        probe=probe or (),
+        waveform=None if waveform is None else Waveform(waveform),
+        progress=True,
+    )
+    out.print(str(run), markup=False, highlight=False)
+    for name, values in run.probes.items():
+        out.print(f"{name}, sample 0: {values[0].tolist()}", markup=False, highlight=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def synth(
+    folder: Folder,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            "-t",
+            help="xc7 (7 series), xcup (UltraScale+), ecp5, or gates (two-input NANDs).",
+        ),
+    ] = "xc7",
+    place: Annotated[
+        bool, typer.Option("--place", help="Place it too, for its clock frequency (ecp5).")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Synthesise a design with Yosys: what it uses, layer by layer."""
+    from quire.hardware import Design
+
+    design = Design.load(folder)
+    with working(f"synthesising for {target}" + (" and placing" if place else "")):
+        found = design.synthesize(target, place=place)
+    if as_json:
+        print(json.dumps(asdict(found), indent=1, default=str))
+        return
+    show(_resources_table(found))
+    if found.critical_path is not None:
+        path = found.critical_path
+        out.print(f"{found.frequency_mhz:.1f} MHz; slowest path: {path.source} to {path.sink}")
+    out.print(f"log: {found.log}", highlight=False)
+
+
+def _resources_table(found: Synthesis) -> Table:
+    """A row for each layer and the total; the columns that the target has."""
+    used = [i for i, amount in enumerate(astuple(found.total)) if amount]
+    table = plain_table("layer")
+    for i in used:
+        table.add_column(fields(found.total)[i].name, justify="right")
+    for layer, resources in [*found.layers.items(), ("total", found.total)]:
+        table.add_row(layer, *(f"{astuple(resources)[i]:,.0f}" for i in used))
+    return table
+
+
+def _to_lanes(text: str) -> tuple[int, int]:
+    try:
+        m_in, m_out = map(int, text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not M_IN,M_OUT") from None
+    return m_in, m_out
+
+
+def _check_target(folder: Path | None) -> Path:
+    if folder is None:
+        raise HardwareError("name the folder where the design goes, or give --check")
+    if folder.exists() and not folder.is_dir():
+        raise HardwareError(f"{folder} is a file: name a folder, a new one or one of `quire emit`")
+    return folder
+
+
+def _data(task: Task) -> tuple[Any, ...] | Mapping[str, Any]:
+    """The task's calibration data."""
+    return task.example_inputs if task.calibration is None else task.calibration
+
+
+def _samples(q: GraphModule, task: Task, count: int, seed: int) -> list[Tensor]:
+    """`count` samples for each input of a graph: the task's, then noise of the same spread."""
+    import torch
+
+    from quire.precision.inputs import flat_inputs
+
+    data = _data(task)
+    args, kwargs = ((), dict(data)) if isinstance(data, Mapping) else (tuple(data), {})
+    generator = torch.Generator().manual_seed(seed)
+
+    def extended(x: Tensor) -> Tensor:
+        lacking = (max(0, count - len(x)), *x.shape[1:])
+        noise = torch.randn(lacking, generator=generator, dtype=x.dtype)
+        return torch.cat([x[:count], noise * x.square().mean().sqrt()])
+
+    return [extended(x) for x in flat_inputs(q, args, kwargs)]

@@ -1,0 +1,153 @@
+"""Commands of the search, and of the pages that show what was found."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from quire.cli.app import TaskName, app, check_folder, out, pairs, show
+from quire.errors import StudyError
+
+if TYPE_CHECKING:
+    from quire.explore import Study
+
+SearchFormats = Annotated[
+    list[str],
+    typer.Option(
+        "--format",
+        "-f",
+        help="A format to choose from, or a pattern of formats such as "
+        "'fixed(4..16,free)' or 'bfp(3..8,scale_bits=8,size=16|32)'. Repeat it.",
+    ),
+]
+Goals = Annotated[
+    list[str],
+    typer.Option(
+        "--objective", "-o", help="METRIC=min or METRIC=max. Repeat it, the most important first."
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        "-l",
+        help="METRIC=BOUND for a cost or an objective, such as bits=4: at least that much of an "
+        "objective that is maximised, at most of others. Repeat it.",
+    ),
+]
+SearchSites = Annotated[
+    list[str] | None,
+    typer.Option("--site", help="Sites to search, such as '*.weight'; default: all operands."),
+]
+
+
+@app.command()
+def search(
+    task: TaskName,
+    format: SearchFormats,
+    objective: Goals,
+    limit: Limits = None,
+    site: SearchSites = None,
+    trials: Annotated[int, typer.Option(help="Trials that the study has in the end.")] = 200,
+    name: Annotated[str, typer.Option(help="The study's name; a known one goes on.")] = "search",
+    storage: Annotated[str, typer.Option(help="Journal file, or Optuna URL.")] = "study.journal",
+    sampler: Annotated[
+        str,
+        typer.Option(help="guided, tpe, nsga2, random, grid, or a class name of optuna.samplers."),
+    ] = "guided",
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    qat_epochs: Annotated[int, typer.Option(help="Epochs that train() gives each plan.")] = 0,
+    plan: Annotated[Path, typer.Option(help="Where the best plan goes.")] = Path("plan.json"),
+    results: Annotated[Path, typer.Option(help="Where the results go, for `quire report`.")] = Path(
+        "study.json"
+    ),
+    csv: Annotated[Path | None, typer.Option(help="Where a table of the trials goes.")] = None,
+) -> None:
+    """Search for the best format at every site of a task's model.
+
+    `quire search digits:task -f mxint4 -f mxint6 -f mxfp4 -o loss=min -o bits=min -l bits=5`
+
+    The best plan is that of the first objective within the limits. Ctrl-C stops the search; the
+    same command goes on with it.
+    """
+    from quire.explore import Task, sample_tensors
+    from quire.explore import search as run_search
+
+    objectives = pairs("--objective", objective, str, "METRIC", "error=min")
+    limits = pairs("--limit", limit or [], _to_number, "METRIC", "bits=4")
+    for path in (plan, results, *([csv] if csv else [])):
+        check_folder(path)
+    resolved = Task.resolve(task)
+    study = run_search(
+        resolved,
+        format,
+        objectives,
+        limits=limits,
+        sites=site,
+        name=name,
+        trials=trials,
+        storage=storage,
+        sampler=sampler,
+        seed=seed,
+        qat_epochs=qat_epochs,
+    )
+    tensors = sample_tensors(resolved, study.best()) if study.feasible else []
+    study.save(results, tensors=tensors)
+    if csv is not None:
+        study.save_csv(csv)
+    if study.feasible:
+        study.best().save(plan)
+    _show_search(study, plan, results)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="The results that a search wrote.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Draw the results of a search as one self-contained page."""
+    from quire.report import StudyResults, page
+
+    if not results.is_file():
+        raise StudyError(f"{results} is no file: give the results that `quire search` wrote")
+    check_folder(output)
+    page(StudyResults.load(results), output)
+    out.print(f"page: {output}", highlight=False)
+
+
+def _show_search(study: "Study", plan: Path, results: Path) -> None:
+    """Print the front and where the files are; exit code 130 after Ctrl-C."""
+    if study.feasible:
+        show(_front_table(study.pareto()))
+        out.print(f"best plan: {plan}; results: {results}", highlight=False)
+    if study.interrupted:
+        raise typer.Exit(130)
+    if not study.feasible:
+        raise StudyError(f"no trial of {len(study.trials)} is complete and within the limits")
+
+
+def _front_table(front: Iterable[Any]) -> Table:
+    trials = list(front)
+    table = Table("trial", title="Pareto front", box=None, pad_edge=False, title_justify="left")
+    for metric in trials[0].metrics:
+        table.add_column(metric, justify="right")
+    table.add_column("")
+    for trial in trials:
+        numbers = map(_number, trial.metrics.values())
+        table.add_row(str(trial.number), *numbers, trial.label)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
+
+
+def _to_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number") from None
