@@ -79,7 +79,7 @@ def static_scale(format: Format, values: Tensor) -> float | tuple[float, float]:
     """The static scale of a block format for values that share one block."""
     if not isinstance(format, Block):
         raise PlanError(f"{format} has no scale to calibrate")
-    encoded = replace(format, size="tensor").encode(_without_nan(values).float())
+    encoded = replace(format, size="tensor").encode(without_nan(values).float())
     assert encoded.scales is not None
     scale = float(format.scale.values_of(encoded.scales.long()))
     if encoded.zero_points is not None:
@@ -160,10 +160,11 @@ def fit_integer(template: str, tensors: Sequence[Tensor]) -> int | None:
 
 def _finite(x: Tensor) -> Tensor:
     """The finite values of a sample, in float32 at least."""
-    return _without_nan(x)[x.isfinite()].to(torch.promote_types(x.dtype, torch.float32))
+    return without_nan(x)[x.isfinite()].to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _without_nan(x: Tensor) -> Tensor:
+def without_nan(x: Tensor) -> Tensor:
+    """The values of a sample; PlanError if NaN is among them."""
     if x.isnan().any():
         raise PlanError("the observed values hold NaN: clean the calibration data, or the model")
     return x

@@ -11,7 +11,7 @@ from torch.fx import GraphModule, Node
 
 from quire.formats import Block, Fixed, Pow2, Scalar
 from quire.graph.sites import Site, sites
-from quire.precision.calibrate import Data, fit_fixed, observe, source_node
+from quire.precision.calibrate import Data, fit_fixed, observe, source_node, without_nan
 from quire.precision.entry import Entry
 from quire.precision.legal import is_legal, suits
 from quire.precision.plan import Plan, resolve
@@ -62,11 +62,16 @@ def _is_wide(entry: Entry) -> bool:
 def _bounded(entry: Entry, values: Tensor) -> Entry:
     block = entry.format
     assert isinstance(block, Block)
-    whole = replace(block, size="tensor").encode(values.float())
+    whole = replace(block, size="tensor").encode(_finite(values))
     assert whole.scales is not None
     top = int(block.scale.values_of(whole.scales.long()).log2()) + 1
     scale = Pow2(SCALE_BITS, 2**SCALE_BITS - 1 - top)
     return replace(entry, format=replace(block, scale=scale))
+
+
+def _finite(values: Tensor) -> Tensor:
+    values = without_nan(values)
+    return values[values.isfinite()].float()
 
 
 def _fill(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:

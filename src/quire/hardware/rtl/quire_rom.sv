@@ -27,7 +27,7 @@ module quire_rom #(
   if (BLOCK != 0) begin : g_block
     (* rom_style = "block" *) logic [WIDTH-1:0] words[DEPTH];
     if (FILE != "") begin : g_file
-      initial $readmemh(FILE, words);
+      initial $readmemh(FILE, words, 0, DEPTH - 1);
     end else begin : g_zeros
       initial for (int unsigned i = 0; i < DEPTH; i++) words[i] = '0;
     end
@@ -35,7 +35,7 @@ module quire_rom #(
   end else begin : g_logic
     (* rom_style = "logic" *) logic [WIDTH-1:0] words[DEPTH];
     if (FILE != "") begin : g_file
-      initial $readmemh(FILE, words);
+      initial $readmemh(FILE, words, 0, DEPTH - 1);
     end else begin : g_zeros
       initial for (int unsigned i = 0; i < DEPTH; i++) words[i] = '0;
     end
