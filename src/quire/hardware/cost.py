@@ -1,0 +1,89 @@
+"""What a design uses, without synthesis: the sum of its cells, each by its curve.
+
+DSP and BRAM follow the rules of the tools; LUT and FF are estimates (`quire.hardware.curves`). What
+a stage makes constant is taken off where it matters: a scale that no multiplier has to apply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import reduce
+
+from quire.hardware.curves import uses
+from quire.hardware.design import Design, Instance, Stage
+from quire.hardware.netlist import Resources
+from quire.hardware.stream import Stream
+
+_CONSTANT = re.compile(r"\d+'h([0-9a-f]+)$")
+_PART = re.compile(r"(\w+)\[(\d+) \+: (\d+)\]$")
+
+
+def estimate(design: Design) -> dict[str, Resources]:
+    """What each layer of a design uses on 7 series: stages, and the cells at its ports."""
+    ends = [(f"u_axis_in_{s.name}", "quire_axis_in", s) for s in design.inputs]
+    ends += [(f"u_axis_out_{s.name}", "quire_axis_out", s) for s in design.outputs]
+    return {
+        **{
+            stage.name: total(_uses(stage, instance) for instance in stage.instances)
+            for stage in design.stages
+        },
+        **{name: uses(cell, _axis(stream)) for name, cell, stream in ends},
+    }
+
+
+def total(parts: Iterable[Resources]) -> Resources:
+    """The sum of resources."""
+    return reduce(Resources.__add__, parts, Resources())
+
+
+def _uses(stage: Stage, instance: Instance) -> Resources:
+    parameters = dict(instance.parameters)
+    if instance.cell != "quire_linear":
+        return uses(instance.cell, parameters)
+    ports = dict(instance.ports)
+    scale = [_constant(stage, ports[name]) for name in ("scale_sig_i", "scale_shift_i")]
+    is_unit = scale[0] is not None and _is_one(scale[0], parameters)
+    return uses(
+        instance.cell,
+        {
+            **parameters,
+            "IS_SCALE_UNIT": is_unit,
+            "IS_SHIFT_FIXED": scale[1] is not None and parameters["X_SCALE_W"] == 1,
+        },
+    )
+
+
+def _is_one(sigs: int, parameters: Mapping[str, int | bool | str]) -> bool:
+    """Whether the odd part of every scale is 1."""
+    width, outs = int(parameters["SCALE_SIG_W"]), int(parameters["M_OUT"])
+    return sigs == sum(1 << (width * i) for i in range(outs))
+
+
+def _constant(stage: Stage, expression: str) -> int | None:
+    """The value of a part of a wire that never changes; None where it does."""
+    part = _PART.match(expression)
+    if part is None:
+        return None
+    low, mask = int(part[2]), (1 << int(part[3])) - 1
+    values = {(word >> low) & mask for word in _words(stage, part[1])}
+    return values.pop() if len(values) == 1 else None
+
+
+def _words(stage: Stage, wire: str) -> Iterable[int]:
+    """Every value that a wire takes, if it is a constant or comes from a memory; else none."""
+    given = next((w.value for w in stage.wires if w.name == wire), "")
+    constant = _CONSTANT.match(given)
+    if constant is not None:
+        return (int(constant[1], 16),)
+    files = {
+        dict(instance.parameters)["FILE"]
+        for instance in stage.instances
+        if instance.cell == "quire_rom" and dict(instance.ports)["data_o"] == wire
+    }
+    return (word for m in stage.memories if f'"{m.file}"' in files for word in m.words)
+
+
+def _axis(stream: Stream) -> dict[str, int]:
+    bits = stream.beat_bits
+    return {"TDATA_W": -(-bits // 8) * 8, "WIDTH": bits, "BEATS": stream.beats}

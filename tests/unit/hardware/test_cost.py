@@ -1,0 +1,58 @@
+"""The cost model against synthesis: at the points it was fitted to, and on whole designs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from quire.hardware.curves import DATA, MODELS, block_memories, products, uses
+from quire.hardware.sweeps import SWEEPS
+
+CALIBRATION = json.loads(DATA.read_text())
+POINTS = [
+    (cell, point, used) for cell, points in CALIBRATION["cells"].items() for point, used in points
+]
+
+
+def test_every_cell_with_a_curve_is_measured_where_the_sweep_says():
+    assert set(MODELS) == set(SWEEPS) == set(CALIBRATION["cells"])
+    for cell, sweep in SWEEPS.items():
+        assert [point for point, _ in CALIBRATION["cells"][cell]] == [dict(p) for p in sweep()]
+
+
+def test_multipliers_and_block_memories_are_counted_exactly():
+    wrong = [
+        (cell, point, used[2:])
+        for cell, point, used in POINTS
+        if cell != "quire_cast_table"  # some comparisons go to DSP blocks
+        and used[2:] != [uses(cell, point).DSP, uses(cell, point).BRAM]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("resource", "index", "error"), [("LUT", 0, 0.12), ("FF", 1, 0.05)])
+def test_curves_follow_cells_of_some_size(resource: str, index: int, error: float):
+    large = [(uses(cell, p), used[index]) for cell, p, used in POINTS if used[index] >= 100]
+    assert len(large) > 50
+    errors = [abs(getattr(found, resource) - used) / used for found, used in large]
+    assert np.mean(errors) < error
+
+
+def test_a_cell_of_wires_uses_nothing():
+    assert uses("quire_decode_fixed", {"LANES": 8, "BITS": 8}) == uses("quire_decode_binary", {})
+    assert uses("quire_decode_fixed", {"LANES": 8, "BITS": 8}).LUT == 0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "blocks"),
+    [(4, 4, 0), (5, 4, 1), (8, 1, 0), (25, 18, 1), (26, 18, 2), (30, 8, 2), (18, 18, 1)],
+)
+def test_products_take_the_blocks_that_the_tool_takes(a: int, b: int, blocks: int):
+    assert products(a, b) == products(b, a) == blocks
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "blocks"), [(36, 512, 1), (8, 2048, 1), (37, 512, 2), (72, 512, 2)]
+)
+def test_block_memories_are_the_fewest_that_hold_the_words(width: int, depth: int, blocks: int):
+    assert block_memories(width, depth) == blocks
