@@ -19,3 +19,5 @@ def test_the_lines_of_the_readme_run(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model.safetensors").stat().st_size > 0
     assert (tmp_path / "plan.json").stat().st_size > 0
+    assert (tmp_path / "build" / "manifest.json").stat().st_size > 0
+    assert "none differs" in done.stdout
