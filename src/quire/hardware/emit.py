@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
 from torch.fx import GraphModule
 
 from quire.errors import HardwareError
@@ -16,9 +19,10 @@ from quire.hardware.linear import MAX_ACCUMULATOR
 from quire.hardware.lower import lanes_for, lower
 from quire.hardware.render import render
 from quire.hardware.schedule import Lanes
+from quire.hardware.testbench import bench
 
-OWNED = ("rtl", "mem", "tb", "manifest.json", "design.json", "logs", "synth")
-"""What a folder of `emit` holds; emitting again replaces these and touches nothing else."""
+OWNED = ("rtl", "mem", "tb", "fpga", "logs", "synth")
+"""The folders of an emitted folder, and those of tools; emitting again removes what they hold."""
 
 
 def emit(
@@ -31,6 +35,7 @@ def emit(
     name: str = "top",
     rom: Literal["auto", "block", "logic"] = "auto",
     max_accumulator: int = MAX_ACCUMULATOR,
+    vectors: Tensor | tuple[Tensor, ...] | None = None,
 ) -> Design:
     """Write a quantized graph as a streaming accelerator, and return its Design.
 
@@ -40,6 +45,8 @@ def emit(
         takes the fewest with which `rate` samples a second are met at a clock of `clock` Hz.
     name: of the top module. rom: where weights go, "auto" by size.
     max_accumulator: bits of the widest exact sum that is allowed.
+    vectors: samples for the bench in the folder, float (samples, *shape), one tensor for each
+        input; it has random ones in any case.
 
     Raises HardwareError, before anything is written, with every node that has no hardware.
     """
@@ -50,23 +57,30 @@ def emit(
         rom=rom,
         max_accumulator=max_accumulator,
     )
+    given = (vectors,) if isinstance(vectors, Tensor) else vectors
     folder = Path(path)
-    write(design, folder)
+    write(folder, render(design, clock, bench(design, q, given)))
     return replace(design, folder=folder.resolve(), graph=q)
 
 
-def write(design: Design, folder: Path) -> None:
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """The files of a design, in place of those of an earlier one; nothing else is touched."""
-    files = render(design)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "manifest.json").is_file():
-        raise HardwareError(f"'{folder}' holds files that quire.emit did not write: name another")
-    for owned in OWNED:
-        old = folder / owned
-        if old.is_dir():
-            shutil.rmtree(old)
-        elif old.exists():
-            old.unlink()
+    if folder.exists() and any(folder.iterdir()):
+        for path in _written(folder):
+            (folder / path).unlink(missing_ok=True)
+        for owned in OWNED:
+            shutil.rmtree(folder / owned, ignore_errors=True)
     for path, content in files.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
+
+
+def _written(folder: Path) -> list[str]:
+    """The files that an earlier `emit` wrote; HardwareError for a folder of something else."""
+    try:
+        return list(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["hashes"])
+    except (OSError, ValueError, KeyError):
+        raise HardwareError(
+            f"'{folder}' holds files that quire.emit did not write: name another"
+        ) from None

@@ -8,20 +8,26 @@ from typing import Any
 
 from quire.formats import parse
 from quire.hardware.design import Design
+from quire.hardware.layout import layout
 from quire.hardware.stream import Codes, Integers, Stream
 
 VERSION = 1
 
 
-def manifest(design: Design, sources: Sequence[str], texts: Mapping[str, str]) -> dict[str, Any]:
-    """The manifest as plain data. sources: in the order in which tools read them."""
+def manifest(
+    design: Design, sources: Sequence[str], contents: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """The manifest as plain data.
+
+    sources: in the order in which tools read them. contents: of every other file of the folder.
+    """
     return {
         "version": VERSION,
         "top": design.name,
         "interval": design.interval,
         "latency": design.latency,
-        "inputs": [_port(stream, "s_axis") for stream in design.inputs],
-        "outputs": [_port(stream, "m_axis") for stream in design.outputs],
+        "inputs": [port_json(stream, "s_axis") for stream in design.inputs],
+        "outputs": [port_json(stream, "m_axis") for stream in design.outputs],
         "sources": list(sources),
         "stages": [
             {
@@ -36,12 +42,19 @@ def manifest(design: Design, sources: Sequence[str], texts: Mapping[str, str]) -
             for stage in design.stages
         ],
         "streams": [_stream(stream) for stream in design.streams],
-        "hashes": {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()},
+        "hashes": {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()},
     }
 
 
-def _port(stream: Stream, kind: str) -> dict[str, Any]:
-    return {"port": f"{kind}_{stream.name}", "bytes": stream.beat_bytes, **_stream(stream)}
+def port_json(stream: Stream, kind: str) -> dict[str, Any]:
+    """A port of the top; kind: "s_axis" or "m_axis"."""
+    port = f"{kind}_{stream.name}"
+    return {
+        "port": port,
+        "bytes": stream.beat_bytes,
+        **_stream(stream),
+        "layout": layout(stream, port),
+    }
 
 
 def _stream(stream: Stream) -> dict[str, Any]:

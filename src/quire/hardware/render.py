@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from quire.hardware.design import Design, Instance, Memory, Stage, Wire
 from quire.hardware.manifest import manifest
+from quire.hardware.project import project
 from quire.hardware.storage import FILE, design_json
 from quire.hardware.stream import Stream
 
 GENERATED = "// Emitted by Quire. This RTL belongs to whoever emitted it."
 
 
-def render(design: Design) -> dict[str, bytes]:
-    """{relative path: content} of a design: `rtl/`, `mem/` and `manifest.json`."""
+def render(design: Design, clock: float, tb: Mapping[str, bytes]) -> dict[str, bytes]:
+    """{relative path: content} of a design: all that `emit` writes.
+
+    clock: Hz, for the constraints. tb: the files of the bench.
+    """
     cells = library(design)
     modules = {stage.module: stage_module(stage) for stage in design.stages}
     modules |= {design.name: top_module(design)}
-    sources = [*cells, *modules]
     texts = {f"rtl/{name}.sv": text for name, text in {**cells, **modules}.items()}
+    sources = list(texts)
     texts |= {memory.file: memory_text(memory) for memory in design.memories}
     texts[FILE] = design_json(design)
-    data = manifest(design, [f"rtl/{name}.sv" for name in sources], texts)
-    texts["manifest.json"] = json.dumps(data, indent=1) + "\n"
-    return {path: text.encode() for path, text in texts.items()}
+    found = {path: text.encode() for path, text in texts.items()}
+    found |= {**project(design, sources, clock), **tb}
+    data = manifest(design, sources, found)
+    return {**found, "manifest.json": (json.dumps(data, indent=1) + "\n").encode()}
 
 
 def library(design: Design) -> dict[str, str]:
