@@ -26,7 +26,8 @@ class Emitted:
     """An emitted folder.
 
     `sources` are relative paths in the order of compilation, `streams` the edges inside the top:
-    each has the wires `<stream>_valid`, `<stream>_ready` and `<stream>_data` there.
+    each has the wires `<stream>_valid`, `<stream>_ready` and `<stream>_data` there. `interval`:
+    cycles a sample.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Emitted:
     outputs: tuple[Port, ...]
     sources: tuple[str, ...]
     streams: tuple[str, ...]
+    interval: int
 
     @classmethod
     def read(cls, folder: Path) -> "Emitted":
@@ -56,6 +58,7 @@ class Emitted:
             _ports(layout["outputs"]),
             sources,
             tuple(stream["name"] for stream in layout.get("streams", [])),
+            layout.get("interval", 1),
         )
 
     def log(self, name: str) -> Path:

@@ -63,16 +63,15 @@ def memory_text(memory: Memory) -> str:
 
 @dataclass(frozen=True)
 class _Port:
+    """bits: of a vector; None for a single wire, of which nobody can select a part."""
+
     direction: str
-    bits: int
+    bits: int | None
     name: str
 
     def __str__(self) -> str:
-        return f"  {self.direction:6s} logic {_vector(self.bits)}{self.name}"
-
-
-def _vector(bits: int) -> str:
-    return f"[{bits - 1}:0] " if bits > 1 else ""
+        vector = "" if self.bits is None else f"[{self.bits - 1}:0] "
+        return f"  {self.direction:6s} logic {vector}{self.name}"
 
 
 def stage_module(stage: Stage) -> str:
@@ -85,7 +84,7 @@ def stage_module(stage: Stage) -> str:
         *(f"//   out  {stream}" for stream in stage.writes),
         f"// Interval {stage.interval} cycles a sample. A register slice ends the stage.",
     ]
-    ports = [_Port("input", 1, "clk_i"), _Port("input", 1, "rst_ni")]
+    ports = [_Port("input", None, "clk_i"), _Port("input", None, "rst_ni")]
     for i, stream in enumerate(stage.reads):
         ports += _stream_ports(f"in{i or ''}", stream, "input", "output")
     for i, stream in enumerate(stage.writes):
@@ -100,8 +99,8 @@ def stage_module(stage: Stage) -> str:
 def _stream_ports(prefix: str, stream: Stream, forward: str, back: str) -> list[_Port]:
     away, here = ("i", "o") if forward == "input" else ("o", "i")
     return [
-        _Port(forward, 1, f"{prefix}_valid_{away}"),
-        _Port(back, 1, f"{prefix}_ready_{here}"),
+        _Port(forward, None, f"{prefix}_valid_{away}"),
+        _Port(back, None, f"{prefix}_ready_{here}"),
         _Port(forward, stream.beat_bits, f"{prefix}_data_{away}"),
     ]
 
@@ -147,12 +146,12 @@ def _module(name: str, header: Sequence[str], ports: Sequence[_Port], body: Sequ
 def top_module(design: Design) -> str:
     """The top: AXI4-Stream at the edges, stages between, and nothing else."""
     header = [GENERATED, "//", *(f"// {line}".rstrip() for line in str(design).splitlines())]
-    ports = [_Port("input", 1, "aclk"), _Port("input", 1, "aresetn")]
+    ports = [_Port("input", None, "aclk"), _Port("input", None, "aresetn")]
     for stream in design.inputs:
         ports += _axis_ports(f"s_axis_{stream.name}", stream, "input", "output")
     for stream in design.outputs:
         ports += _axis_ports(f"m_axis_{stream.name}", stream, "output", "input")
-    ports.append(_Port("output", 1, "error"))
+    ports.append(_Port("output", None, "error"))
     body: list[str] = []
     for stream in design.streams:
         body += [
@@ -173,9 +172,9 @@ def top_module(design: Design) -> str:
 def _axis_ports(prefix: str, stream: Stream, forward: str, back: str) -> list[_Port]:
     return [
         _Port(forward, stream.beat_bytes * 8, f"{prefix}_tdata"),
-        _Port(forward, 1, f"{prefix}_tvalid"),
-        _Port(back, 1, f"{prefix}_tready"),
-        _Port(forward, 1, f"{prefix}_tlast"),
+        _Port(forward, None, f"{prefix}_tvalid"),
+        _Port(back, None, f"{prefix}_tready"),
+        _Port(forward, None, f"{prefix}_tlast"),
     ]
 
 

@@ -22,6 +22,9 @@ from quire.hardware.verilate import build_simulator
 
 Beats = NDArray[np.uint8]
 
+LONG_RUN = 300_000
+"""Cycles from which on a simulator that runs fast is worth the longer build."""
+
 
 @dataclass(frozen=True)
 class Stalls:
@@ -142,7 +145,8 @@ def run_simulation(
     emitted = Emitted.read(folder)
     samples = _check_inputs(emitted, inputs)
     _check_probes(emitted, probes)
-    simulator = build_simulator(emitted, waveform=waveform is not None)
+    quick = samples * emitted.interval < LONG_RUN
+    simulator = build_simulator(emitted, waveform=waveform is not None, quick=quick)
     with tempfile.TemporaryDirectory(prefix="quire-") as name:
         job = Path(name)
         for index, port in enumerate(emitted.inputs):

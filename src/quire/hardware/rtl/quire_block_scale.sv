@@ -8,7 +8,8 @@
 // A beat leaves as {code, values}, each value shifted left by CODE_HIGH - code, where CODE_HIGH
 // is the largest code that IN_W bits can reach, so that all codes share one grid.
 //
-// Interval: one beat a cycle. Latency: the beats of a block and 3 cycles. Two blocks are held.
+// Interval: one beat a cycle. Latency: the beats of a block and 3 cycles. Three blocks are held:
+// one is written, one waits two cycles for its code, one is read.
 // Registered: the outputs and `in_ready_o`.
 module quire_block_scale #(
   parameter int unsigned LANES       = 2,
@@ -36,7 +37,9 @@ module quire_block_scale #(
 );
   localparam int unsigned BLOCK_CW = (BLOCK_BEATS > 1) ? $clog2(BLOCK_BEATS) : 1;
   localparam int unsigned ROW_CW   = (ROW_BEATS > 1) ? $clog2(ROW_BEATS) : 1;
-  localparam int unsigned STORE_AW = $clog2(2 * BLOCK_BEATS);
+  localparam int unsigned BANKS    = 3;
+  localparam int unsigned BANK_W   = 2;
+  localparam int unsigned STORE_AW = $clog2(BANKS * BLOCK_BEATS);
 
   if (IN_W < 2) begin : gen_check_width
     $error("quire_block_scale: IN_W is at least 2");
@@ -49,15 +52,16 @@ module quire_block_scale #(
   end
 
   // ------------------------------------------------------------- a block is stored and measured
-  logic [LANES*IN_W-1:0] store_q [2*BLOCK_BEATS];
+  logic [LANES*IN_W-1:0] store_q [BANKS*BLOCK_BEATS];
   logic [BLOCK_CW-1:0]   write_q, read_q;
   logic [ROW_CW-1:0]     row_q;
-  logic                  write_bank_q, read_bank_q;
-  logic [1:0]            held_q, full_q;  // held: no room; full: its code is known
+  logic [BANK_W-1:0]     write_bank_q, read_bank_q;
+  logic [BANKS-1:0]      held_q, full_q;  // held: no room; full: its code is known
   logic [IN_W-1:0]       bits_q;          // the OR of all magnitudes of the block
-  logic                  measured_q, measured_bank_q;
-  logic [CODE_W-1:0]     code_q [2];
-  logic [BLOCK_CW-1:0]   end_q  [2];      // the last beat of each block
+  logic                  measured_q;
+  logic [BANK_W-1:0]     measured_bank_q;
+  logic [CODE_W-1:0]     code_q [BANKS];
+  logic [BLOCK_CW-1:0]   end_q  [BANKS];  // the last beat of each block
   logic accept, row_last, block_last;
 
   assign in_ready_o = !held_q[write_bank_q];
@@ -91,9 +95,19 @@ module quire_block_scale #(
     for (int i = 0; i < int'(IN_W); i++) if (bits_q[i]) code = code_at(i);
   end
 
+  function automatic logic [STORE_AW-1:0] address(
+    input logic [BANK_W-1:0] bank, input logic [BLOCK_CW-1:0] beat
+  );
+    address = STORE_AW'(bank) * STORE_AW'(BLOCK_BEATS) + STORE_AW'(beat);
+  endfunction
+
+  function automatic logic [BANK_W-1:0] next_bank(input logic [BANK_W-1:0] bank);
+    next_bank = (bank == BANK_W'(BANKS - 1)) ? '0 : bank + 1'b1;
+  endfunction
+
   always_ff @(posedge clk_i) begin
     if (accept) begin
-      store_q[(write_bank_q ? STORE_AW'(BLOCK_BEATS) : '0) + STORE_AW'(write_q)] <= in_data_i;
+      store_q[address(write_bank_q, write_q)] <= in_data_i;
       bits_q <= ((write_q == '0) ? '0 : bits_q) | bits;
       if (block_last) begin
         end_q[write_bank_q] <= write_q;
@@ -114,10 +128,10 @@ module quire_block_scale #(
       write_q      <= '0;
       row_q        <= '0;
       read_q       <= '0;
-      write_bank_q <= 1'b0;
-      read_bank_q  <= 1'b0;
-      held_q       <= 2'b00;
-      full_q       <= 2'b00;
+      write_bank_q <= '0;
+      read_bank_q  <= '0;
+      held_q       <= '0;
+      full_q       <= '0;
       measured_q   <= 1'b0;
     end else begin
       measured_q <= accept && block_last;
@@ -127,7 +141,7 @@ module quire_block_scale #(
         write_q <= block_last ? '0 : write_q + 1'b1;
         if (block_last) begin
           held_q[write_bank_q] <= 1'b1;
-          write_bank_q         <= !write_bank_q;
+          write_bank_q         <= next_bank(write_bank_q);
         end
       end
       if (en && read) begin
@@ -135,7 +149,7 @@ module quire_block_scale #(
         if (read_last) begin
           held_q[read_bank_q] <= 1'b0;
           full_q[read_bank_q] <= 1'b0;
-          read_bank_q         <= !read_bank_q;
+          read_bank_q         <= next_bank(read_bank_q);
         end
       end
     end
@@ -145,7 +159,7 @@ module quire_block_scale #(
   logic [LANES*IN_W-1:0]  read_beat;
   logic [LANES*OUT_W-1:0] shifted;
   assign read_code = code_q[read_bank_q];
-  assign read_beat = store_q[(read_bank_q ? STORE_AW'(BLOCK_BEATS) : '0) + STORE_AW'(read_q)];
+  assign read_beat = store_q[address(read_bank_q, read_q)];
   assign up        = CODE_W'(CODE_HIGH) - read_code;
   for (genvar i = 0; i < LANES; i++) begin : gen_shift
     logic signed [IN_W-1:0] x;
