@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 
 from quire.hardware.curves import uses
@@ -17,6 +18,32 @@ from quire.hardware.stream import Stream
 
 _CONSTANT = re.compile(r"\d+'h([0-9a-f]+)$")
 _PART = re.compile(r"(\w+)\[(\d+) \+: (\d+)\]$")
+
+
+@dataclass(frozen=True)
+class HardwareCost:
+    """What a design takes on 7 series, estimated.
+
+    interval, latency: cycles, exact where nothing pauses. LUT, FF: estimates. DSP, BRAM (of 18
+    Kbit): counts. layers: the same resources of each stage, and of the cells at the ports.
+    """
+
+    interval: int
+    latency: int
+    LUT: int
+    FF: int
+    DSP: int
+    BRAM: int
+    layers: Mapping[str, Resources]
+
+
+def cost(design: Design) -> HardwareCost:
+    """Cycles and resources of a design, in all and by layer."""
+    layers = estimate(design)
+    used = total(layers.values())
+    return HardwareCost(
+        design.interval, design.latency, used.LUT, used.FF, used.DSP, used.BRAM, layers
+    )
 
 
 def estimate(design: Design) -> dict[str, Resources]:

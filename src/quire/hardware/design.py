@@ -19,6 +19,7 @@ from quire.hardware.stream import Stream
 from quire.hardware.timing import Step, departures
 
 if TYPE_CHECKING:
+    from quire.hardware.cost import HardwareCost
     from quire.hardware.run import Run
     from quire.hardware.simulate import Stalls, Waveform
     from quire.hardware.synth import Synthesis
@@ -226,6 +227,15 @@ class Design:
         return synthesize(
             folder, target, place=place, liberty=library, clock_mhz=clock_mhz, seed=seed
         )
+
+    def cost(self) -> HardwareCost:
+        """Cycles, LUT, FF, DSP and BRAM on 7 series, in all and by layer, without synthesis.
+
+        LUT and FF are estimates; benchmarks/RESULTS.md says how far off they are.
+        """
+        from quire.hardware.cost import cost
+
+        return cost(self)
 
     def _folder(self, what: str) -> Path:
         if self.folder is None:
