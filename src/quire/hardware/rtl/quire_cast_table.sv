@@ -3,6 +3,7 @@
 // Entry i of THRESHOLDS (packed, IN_W-bit two's complement, entry 0 in the low bits, ascending) is
 // the smallest x with a code above i; x is wide enough to hold every one of them. A binary search:
 // one comparison a bit of the code, one after the other. Combinational, nothing is registered.
+// The table is kept with places of a power of two, since a tool may compute others by a multiplier.
 
 module quire_cast_table #(
   parameter int unsigned LANES = 1,
@@ -23,6 +24,17 @@ module quire_cast_table #(
     $error("quire_cast_table: BITS must be at least 1");
   end
 
+  localparam int unsigned PLACE_W = 1 << $clog2(IN_W);
+
+  // Entry i in place i + 1, which is the code so far with the bit that is compared.
+  function automatic logic [(1<<BITS)*PLACE_W-1:0] places();
+    places = '0;
+    for (int i = 1; i < (1 << BITS); i++) begin
+      places[i*PLACE_W +: IN_W] = THRESHOLDS[(i-1)*IN_W +: IN_W];
+    end
+  endfunction
+  localparam logic [(1<<BITS)*PLACE_W-1:0] PLACES = places();
+
   for (genvar l = 0; l < LANES; l++) begin : gen_lane
     logic [BITS-1:0] code;
     logic [IN_W-1:0] threshold;
@@ -30,7 +42,7 @@ module quire_cast_table #(
     always_comb begin
       code = '0;
       for (int b = BITS - 1; b >= 0; b--) begin
-        threshold = THRESHOLDS[((32'(code) | (1 << b)) - 1)*IN_W +: IN_W];
+        threshold = PLACES[(32'(code) | (1 << b))*PLACE_W +: IN_W];
         code[b]   = signed'(x_i[l*IN_W +: IN_W]) >= signed'(threshold);
       end
     end
