@@ -42,12 +42,14 @@ def __getattr__(name: str) -> Any:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Design",
     "Plan",
     "QuireError",
     "Task",
     "capture",
     "cast",
     "cost",
+    "emit",
     "exact",
     "formats",
     "load",
