@@ -1,31 +1,16 @@
 """The page of a study in a real browser: a click on the front shows the plan of that point."""
 
 import dataclasses
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver import ActionChains
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from quire.report import StudyResults, page
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--window-size=1366,1000",
-)
 # Where the points of a trace lie on the screen, from Plotly's own axes.
 WHERE = """
 const plot = document.getElementById("front");
@@ -36,33 +21,17 @@ return [box.left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
         box.top + axes.yaxis._offset + axes.yaxis.d2p(trace.y[at])];
 """
 
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None,
-    reason="needs a browser: apt-get install -y chromium chromium-driver",
-)
-
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    assert BROWSER is not None
-    assert DRIVER is not None
-    folder = tmp_path_factory.mktemp("page")
-    study = Path(__file__).parents[1] / "data" / "study.json"
-    page(StudyResults.load(study), folder / "page.html")
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        chrome.get((folder / "page.html").as_uri())
-        WebDriverWait(chrome, 30).until(
-            lambda chrome: chrome.find_elements(By.CSS_SELECTOR, "html[data-ready='true']")
-        )
-        yield chrome
-    finally:
-        chrome.quit()
+def browser(chrome: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> webdriver.Chrome:
+    """The browser with the page of a study."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    page(StudyResults.load(Path(__file__).parents[1] / "data" / "study.json"), path)
+    chrome.get(path.as_uri())
+    WebDriverWait(chrome, 30).until(
+        lambda chrome: chrome.find_elements(By.CSS_SELECTOR, "html[data-ready='true']")
+    )
+    return chrome
 
 
 def click(browser: webdriver.Chrome, trace: str, trial: int) -> None:

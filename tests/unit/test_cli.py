@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,7 +227,7 @@ def test_a_simulation_from_the_command_line_is_compared(emitted: Main, tmp_path:
     assert "in the exact graph" in errors
 
 
-def test_synth_prints_a_table_or_json(emitted: Main) -> None:
+def test_synth_prints_a_table_or_json_and_the_page_shows_it(emitted: Main, tmp_path: Path) -> None:
     code, output, _ = emitted("synth", "build", "--target", "ecp5", "--json")
     assert code == 0
     found = json.loads(output)
@@ -236,6 +237,9 @@ def test_synth_prints_a_table_or_json(emitted: Main) -> None:
     code, output, _ = emitted("synth", "build", "--target", "ecp5")
     rows = {line.split()[0]: line.split()[1:] for line in output.splitlines()}
     assert rows["total"][0] == f"{found['total']['LUT']:,}"
+    assert emitted("report", "build", "-o", "design.html")[0] == 0
+    page = (tmp_path / "design.html").read_text()
+    assert re.search(rf'\["LUT",\d+,{found["total"]["LUT"]}\]', page)
 
 
 def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> None:

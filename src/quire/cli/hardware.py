@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PANEL = "Hardware"
 
+RUN, SYNTHESIS = "logs/run.json", "synth/figures.json"
+"""Where a folder keeps the figures of its last simulation and synthesis."""
+
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The folder that `quire emit` wrote.")
 ]
@@ -113,11 +116,13 @@ def simulate(
 
     `quire simulate digits:task build --samples 1000 --stalls 0.3`
 
-    A value that differs is an error that names its stage, beat and lane.
+    A value that differs is an error that names its stage, beat and lane. The cycles of a run
+    without stalls are kept for `quire report`.
     """
     from quire.explore import Task
     from quire.graph import capture
     from quire.hardware import Design, Stalls, Waveform
+    from quire.hardware.summary import measured
     from quire.precision import Plan, quantize
 
     if waveform is not None:
@@ -137,6 +142,8 @@ def simulate(
         waveform=None if waveform is None else Waveform(waveform),
         progress=True,
     )
+    if not stalls:
+        _keep(folder, RUN, measured(run))
     out.print(str(run), markup=False, highlight=False)
     for name, values in run.probes.items():
         out.print(f"{name}, sample 0: {values[0].tolist()}", markup=False, highlight=False)
@@ -158,12 +165,14 @@ def synth(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Synthesise a design with Yosys: what it uses, layer by layer."""
+    """Synthesise a design with Yosys: what it uses, layer by layer; kept for `quire report`."""
     from quire.hardware import Design
+    from quire.hardware.summary import synthesised
 
     design = Design.load(folder)
     with working(f"synthesising for {target}" + (" and placing" if place else "")):
         found = design.synthesize(target, place=place)
+    _keep(folder, SYNTHESIS, synthesised(found))
     if as_json:
         print(json.dumps(asdict(found), indent=1, default=str))
         return
@@ -172,6 +181,27 @@ def synth(
         path = found.critical_path
         out.print(f"{found.frequency_mhz:.1f} MHz; slowest path: {path.source} to {path.sink}")
     out.print(f"log: {found.log}", highlight=False)
+
+
+def draw_design(folder: Path, output: Path) -> None:
+    """Write the page of an emitted folder, with the figures that it keeps."""
+    from quire.hardware import Design
+    from quire.hardware.summary import summary
+    from quire.report import design_page
+
+    kept = {"measured": _kept(folder, RUN), "synthesis": _kept(folder, SYNTHESIS)}
+    design_page(summary(Design.load(folder)) | kept, output)
+
+
+def _keep(folder: Path, name: str, figures: Mapping[str, Any]) -> None:
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def _kept(folder: Path, name: str) -> Any:
+    file = folder / name
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _resources_table(found: Synthesis) -> Table:

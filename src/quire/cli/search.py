@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from quire.cli.app import TaskName, app, check_folder, out, pairs, show
+from quire.cli.hardware import draw_design
 from quire.errors import StudyError
 
 if TYPE_CHECKING:
@@ -104,18 +105,30 @@ def search(
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="The results that a search wrote.")],
+    results: Annotated[
+        Path, typer.Argument(help="The results that a search wrote, or the folder of a design.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path(
         "report.html"
     ),
 ) -> None:
-    """Draw the results of a search as one self-contained page."""
+    """Draw the results of a search, or a design, as one self-contained page.
+
+    Of a folder of `quire emit`: its dataflow, a timeline, and what `quire simulate` and
+    `quire synth` measured against what was predicted.
+    """
     from quire.report import StudyResults, page
 
-    if not results.is_file():
-        raise StudyError(f"{results} is no file: give the results that `quire search` wrote")
     check_folder(output)
-    page(StudyResults.load(results), output)
+    if results.is_dir():
+        draw_design(results, output)
+    elif results.is_file():
+        page(StudyResults.load(results), output)
+    else:
+        raise StudyError(
+            f"{results} is no file: give the results that `quire search` wrote, or the folder of "
+            "`quire emit`"
+        )
     out.print(f"page: {output}", highlight=False)
 
 

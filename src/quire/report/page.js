@@ -1,35 +1,9 @@
-"use strict";
-const study = JSON.parse(document.getElementById("results").textContent);
-const element = (id) => document.getElementById(id);
+const study = given();
 const trials = new Map(study.trials.map((trial) => [trial.number, trial]));
-const options = { displayModeBar: false, responsive: true };
 let selected = study.chosen;
 let view = study.fronts[0];
 
-const token = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-const number = (value) => value.toLocaleString("en", { maximumSignificantDigits: 4 });
 const nameOf = (trial) => trial.label || "trial " + trial.number;
-
-/** A figure with its colour tokens ("@ink") resolved for the theme in use. */
-function themed(part) {
-  if (typeof part === "string") return part.startsWith("@") ? token(part.slice(1)) : part;
-  if (Array.isArray(part)) return part.map(themed);
-  if (part === null || typeof part !== "object") return part;
-  return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, themed(value)]));
-}
-
-function draw(id, figure) {
-  const { data, layout } = themed(figure);
-  return Plotly.react(id, data, layout, options);
-}
-
-function add(parent, tag, text, attributes = {}) {
-  const child = document.createElement(tag);
-  child.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) child.setAttribute(key, value);
-  parent.append(child);
-  return child;
-}
 
 /** The colour of a format: between --few and --many by its place among the formats in use. */
 function shade(index) {

@@ -1,14 +1,11 @@
 """One self-contained HTML page of a study: it opens anywhere and asks the network for nothing."""
 
-import html
-import json
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from quire.errors import StudyError
 from quire.formats import parse
+from quire.report import assets
 from quire.report.distribution import distribution
 from quire.report.figures import axes, complete, short, views
 from quire.report.front import front
@@ -27,14 +24,7 @@ def page(results: StudyResults, path: str | Path) -> None:
             f"study {results.name!r} has no completed trial with {' and '.join(axes(results))}; "
             "a page needs one: search on, or see the errors of its failed trials"
         )
-    text = Template(_asset("page.html")).substitute(
-        title=html.escape(results.name),
-        style=_asset("page.css"),
-        plotly=_plotly(),
-        results=_embed(payload(results)),
-        script=_asset("page.js"),
-    )
-    Path(path).write_text(text, encoding="utf-8")
+    assets.write(path, "page", results.name, payload(results))
 
 
 def payload(results: StudyResults) -> dict[str, Any]:
@@ -120,22 +110,3 @@ def _shown_first(results: StudyResults) -> int:
     numbers = [t.number for t in complete(results)]
     preferred = [n for n in (results.chosen, *results.front) if n in numbers]
     return [*preferred, *numbers][0]
-
-
-def _asset(name: str) -> str:
-    return files("quire.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _embed(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _plotly() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise StudyError(
-            "the page draws with plotly, which is not installed: pip install 'quire[report]'"
-        ) from None
-    return get_plotlyjs()

@@ -1,0 +1,250 @@
+"""The drawing of a dataflow: stages from top to bottom, streams between them, as SVG.
+
+Stages stand in layers by their longest path from an input; a stream that skips layers is led
+through each of them. Colours are those of the page: classes, no styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+from quire.report.figures import short
+
+BOX_HEIGHT, GAP_DOWN, GAP_ACROSS = 52, 58, 44
+LETTER, SMALL_LETTER = 8.2, 6.6
+"""Widths of a letter of a name and of a detail, in pixels."""
+
+SWEEPS = 4
+
+
+@dataclass
+class Node:
+    """A box, or a place where a stream passes a layer. x, y: its centre."""
+
+    name: str
+    kind: str
+    lines: tuple[str, ...] = ()
+    share: float = 0.0
+    tip: str = ""
+    layer: int = 0
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def width(self) -> float:
+        if self.kind == "pass":
+            return 26.0
+        detail = max((len(line) for line in self.lines), default=0)
+        return max(130.0, len(self.name) * LETTER + 30, detail * SMALL_LETTER + 30)
+
+
+@dataclass
+class Edge:
+    """A stream to one of its readers, through the nodes of its way; the side of its words."""
+
+    stream: Mapping[str, Any]
+    way: list[Node] = field(default_factory=list[Node])
+    is_left: bool = False
+
+
+def dataflow(design: Mapping[str, Any]) -> str:
+    """The SVG of a design; its layout is that of `quire.report.design`."""
+    nodes, edges = _graph(design)
+    _set_layers(nodes, edges)
+    passes = _led_through(edges)
+    layers = _layers([*nodes, *passes])
+    _order(layers, edges)
+    height = _place(layers)
+    _choose_sides(edges)
+    boxes = [(node.x - node.width / 2, node.x + node.width / 2) for node in nodes]
+    ends = boxes + [_Label.of(edge).ends for edge in edges]
+    left, right = min(low for low, _ in ends) - 4, max(high for _, high in ends) + 4
+    drawn = [_edge(edge) for edge in edges] + [_box(node) for node in nodes]
+    return (
+        f'<svg class="dataflow" viewBox="{left:.0f} 0 {right - left:.0f} {height:.0f}" '
+        f'width="{right - left:.0f}" height="{height:.0f}" role="img" '
+        f'aria-label="Dataflow of {escape(design["name"])}">{"".join(drawn)}</svg>'
+    )
+
+
+def _graph(design: Mapping[str, Any]) -> tuple[list[Node], list[Edge]]:
+    """Boxes for ports and stages, in the order of the data, and the streams between them."""
+    streams = {stream["name"]: stream for stream in design["streams"]}
+    sources = {name: Node(f"s_axis_{name}", "port") for name in design["inputs"]}
+    nodes, edges = list(sources.values()), list[Edge]()
+    for stage in design["stages"]:
+        node = _stage(stage, design)
+        nodes.append(node)
+        edges += [Edge(streams[name], [sources[name], node]) for name in stage["reads"]]
+        sources.update(dict.fromkeys(stage["writes"], node))
+    for name in design["outputs"]:
+        nodes.append(Node(f"m_axis_{name}", "port"))
+        edges.append(Edge(streams[name], [sources[name], nodes[-1]]))
+    return nodes, edges
+
+
+def _stage(stage: Mapping[str, Any], design: Mapping[str, Any]) -> Node:
+    queues = [f"queue of {depth} beats" for depth in stage["queues"]]
+    detail = [part for part in (stage["detail"], *queues) if part]
+    share = stage["interval"] / design["interval"]
+    tip = (
+        f"{stage['kind']} {stage['name']}: busy {stage['interval']} of {design['interval']} cycles"
+    )
+    lines = tuple(part for text in detail for part in _wrapped(text))
+    return Node(stage["name"], stage["kind"], lines or (stage["kind"],), share, tip)
+
+
+def _wrapped(text: str, most: int = 46) -> list[str]:
+    """A text in lines, broken after commas."""
+    lines = [""]
+    for part in text.split(", "):
+        if lines[-1] and len(lines[-1]) + len(part) > most:
+            lines.append("")
+        lines[-1] += (", " if lines[-1] else "") + part
+    return lines
+
+
+def _set_layers(nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
+    """The nodes are in the order of the data, so that one pass gives the longest paths."""
+    for node in nodes:
+        before = [edge.way[0].layer for edge in edges if edge.way[-1] is node]
+        node.layer = max(before, default=-1) + 1
+
+
+def _led_through(edges: Sequence[Edge]) -> list[Node]:
+    """Places in the layers that a stream skips; they join the way of its edge."""
+    passes: list[Node] = []
+    for edge in edges:
+        first, last = edge.way
+        between = range(first.layer + 1, last.layer)
+        edge.way = [first, *(Node("", "pass", layer=layer) for layer in between), last]
+        passes += edge.way[1:-1]
+    return passes
+
+
+def _layers(nodes: Sequence[Node]) -> list[list[Node]]:
+    layers: list[list[Node]] = [[] for _ in range(max(node.layer for node in nodes) + 1)]
+    for node in nodes:
+        layers[node.layer].append(node)
+    return layers
+
+
+def _order(layers: list[list[Node]], edges: Sequence[Edge]) -> None:
+    """Sort each layer by the mean place of its neighbours, down and up again (Sugiyama 1981)."""
+    steps = [pair for edge in edges for pair in pairwise(edge.way)]
+    for sweep in range(SWEEPS):
+        down = sweep % 2 == 0
+        place = {id(node): float(i) for layer in layers for i, node in enumerate(layer)}
+        for layer in layers if down else reversed(layers):
+            means = {id(node): _mean(node, steps, place, down) for node in layer}
+            layer.sort(key=lambda node: means[id(node)])
+            place.update({id(node): float(i) for i, node in enumerate(layer)})
+
+
+def _mean(
+    node: Node, steps: Sequence[tuple[Node, Node]], place: Mapping[int, float], down: bool
+) -> float:
+    near = [place[id(a if down else b)] for a, b in steps if (b if down else a) is node]
+    return sum(near) / len(near) if near else place[id(node)]
+
+
+def _place(layers: Sequence[Sequence[Node]]) -> float:
+    """Set the centres of all nodes, the middle of each layer at x = 0; the height of all."""
+    for index, layer in enumerate(layers):
+        left = -(sum(node.width for node in layer) + GAP_ACROSS * (len(layer) - 1)) / 2
+        for node in layer:
+            node.x, node.y = left + node.width / 2, 34 + index * (BOX_HEIGHT + GAP_DOWN)
+            left += node.width + GAP_ACROSS
+    return 2 * 34 + (len(layers) - 1) * (BOX_HEIGHT + GAP_DOWN)
+
+
+def _choose_sides(edges: Sequence[Edge]) -> None:
+    """Words stand outside of where streams part or meet."""
+    for edge in edges:
+        leads = edge.way[1].x - edge.way[0].x
+        parts = sum(other.way[0] is edge.way[0] for other in edges) > 1
+        meets = sum(other.way[-1] is edge.way[-1] for other in edges) > 1
+        edge.is_left = leads < 0 if parts else meets and leads > 0 and len(edge.way) == 2
+
+
+def _words(stream: Mapping[str, Any]) -> tuple[str, str]:
+    shape = " × ".join(map(str, stream["shape"]))
+    lanes = f"{stream['lanes']} lane{'s' * (stream['lanes'] != 1)}"
+    return short(stream["values"]), f"[{shape}] · {lanes} · {stream['beats']} beats"
+
+
+@dataclass(frozen=True)
+class _Label:
+    """The words at a stream: beside its first piece."""
+
+    lines: tuple[str, str]
+    x: float
+    y: float
+    is_left: bool
+
+    @staticmethod
+    def of(edge: Edge) -> _Label:
+        (x0, y0), (x1, y1) = _points(edge)[:2]
+        x = (x0 + x1) / 2 + (-10 if edge.is_left else 10)
+        return _Label(_words(edge.stream), x, (y0 + y1) / 2, edge.is_left)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        width = max(map(len, self.lines)) * SMALL_LETTER
+        return (self.x - width, self.x) if self.is_left else (self.x, self.x + width)
+
+
+def _points(edge: Edge) -> list[tuple[float, float]]:
+    """Where a stream leaves a box, passes layers, and enters a box."""
+    first, *between, last = edge.way
+    return [
+        (first.x, first.y + BOX_HEIGHT / 2),
+        *((node.x, node.y) for node in between),
+        (last.x, last.y - BOX_HEIGHT / 2),
+    ]
+
+
+def _edge(edge: Edge) -> str:
+    points, label = _points(edge), _Label.of(edge)
+    path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
+    for (x0, y0), (x1, y1) in pairwise(points):
+        middle = (y0 + y1) / 2
+        path += f"C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {y1:.1f}"
+    x, y = points[-1]
+    arrow = f"M{x - 4:.1f} {y - 8:.1f}L{x:.1f} {y:.1f}L{x + 4:.1f} {y - 8:.1f}"
+    first, second = map(escape, label.lines)
+    name = escape(edge.stream["name"])
+    anchor = "end" if label.is_left else "start"
+    return (
+        f'<g class="stream" data-stream="{name}" text-anchor="{anchor}">'
+        f"<title>{name}: {first}, {second}, {edge.stream['bits']} bits a beat</title>"
+        f'<path d="{path}"/><path d="{arrow}"/>'
+        f'<text x="{label.x:.1f}" y="{label.y - 3:.1f}">{first}</text>'
+        f'<text x="{label.x:.1f}" y="{label.y + 12:.1f}">{second}</text></g>'
+    )
+
+
+def _box(node: Node) -> str:
+    left, top, width = node.x - node.width / 2, node.y - BOX_HEIGHT / 2, node.width
+    first = node.y - 5 * len(node.lines) + 1 if node.lines else node.y + 5
+    lines = "".join(
+        f'<text class="detail" x="{node.x:.1f}" y="{first + 15 * i:.1f}">{escape(line)}</text>'
+        for i, line in enumerate(node.lines, start=1)
+    )
+    busy = (
+        f'<rect class="busy" x="{left + 1:.1f}" y="{top + BOX_HEIGHT - 5:.1f}" height="4" '
+        f'width="{node.share * (width - 2):.1f}"/>'
+        if node.share
+        else ""
+    )
+    limit = " limit" if node.share == 1 else ""
+    return (
+        f'<g class="stage {escape(node.kind)}{limit}" data-stage="{escape(node.name)}">'
+        f"<title>{escape(node.tip or node.name)}</title>"
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{BOX_HEIGHT}" rx="6"/>'
+        f'{busy}<text x="{node.x:.1f}" y="{first:.1f}">{escape(node.name)}</text>{lines}</g>'
+    )

@@ -1,0 +1,50 @@
+"""A design as plain data: predicted beats agree with the design's own figures."""
+
+import json
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import quire
+from quire.hardware import Design
+from quire.hardware.summary import SAMPLES, beat_times, summary
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.head = nn.Linear(16, 24), nn.Linear(24, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(x + self.down(torch.relu(self.up(x)))))
+
+
+@pytest.fixture(scope="module")
+def design(tmp_path_factory: pytest.TempPathFactory) -> Design:
+    torch.manual_seed(0)
+    x = torch.randn(8, 16)
+    graph = quire.capture(Residual().eval(), (x,))
+    plan = quire.Plan.uniform(graph, "fixed(8,4)").for_hardware(graph, (x,), quiet=True)
+    return quire.emit(quire.quantize(graph, plan), tmp_path_factory.mktemp("design"))
+
+
+def test_the_first_sample_takes_the_latency_and_the_others_the_interval(design: Design) -> None:
+    times = beat_times(design, SAMPLES)
+    for stream in design.outputs:
+        ends = times[stream.name][stream.beats - 1 :: stream.beats]
+        assert ends[0] + 1 == design.latency
+        assert [b - a for a, b in pairwise(ends)] == [design.interval] * 3
+
+
+def test_a_summary_is_json_and_names_every_stream(design: Design) -> None:
+    data = json.loads(json.dumps(summary(design)))
+    streams = {stream["name"]: stream for stream in data["streams"]}
+    for stage in data["stages"]:
+        assert {*stage["reads"], *stage["writes"]} <= streams.keys()
+    assert all(len(s["times"]) == SAMPLES for s in streams.values())
+    assert data["estimated"].keys() >= {stage["name"] for stage in data["stages"]}
+    queues = [stage["queues"] for stage in data["stages"] if stage["kind"] == "fifo"]
+    assert queues
+    assert all(depth >= 1 for depths in queues for depth in depths)
