@@ -20,6 +20,7 @@ from quire.hardware.lower import lanes_for, lower
 from quire.hardware.render import render
 from quire.hardware.schedule import Lanes
 from quire.hardware.testbench import bench
+from quire.hardware.unroll import LEVELS
 
 OWNED = ("rtl", "mem", "tb", "fpga", "logs", "synth")
 """The folders of an emitted folder, and those of tools; emitting again removes what they hold."""
@@ -28,13 +29,14 @@ OWNED = ("rtl", "mem", "tb", "fpga", "logs", "synth")
 def emit(
     q: GraphModule,
     path: str | os.PathLike[str],
-    lanes: Literal["auto"] | Lanes = "auto",
+    lanes: Literal["auto", "unroll"] | Lanes = "auto",
     *,
     rate: float = 1e6,
     clock: float = 200e6,
     name: str = "top",
     rom: Literal["auto", "block", "logic"] = "auto",
     max_accumulator: int = MAX_ACCUMULATOR,
+    levels: int = LEVELS,
     vectors: Tensor | tuple[Tensor, ...] | None = None,
 ) -> Design:
     """Write a quantized graph as a streaming accelerator, and return its Design.
@@ -43,6 +45,8 @@ def emit(
     path: the folder; what an earlier `emit` wrote there is replaced.
     lanes: {path of a linear layer: (M_in, M_out)}, the products that it forms in a cycle; "auto"
         takes the fewest with which `rate` samples a second are met at a clock of `clock` Hz.
+        "unroll", for all layers or one of them, makes the weights constants in logic, with a row
+        each cycle. levels: adders in a row between two registers there.
     name: of the top module. rom: where weights go, "auto" by size.
     max_accumulator: bits of the widest exact sum that is allowed.
     vectors: samples for the bench in the folder, float (samples, *shape), one tensor for each
@@ -56,6 +60,7 @@ def emit(
         name=name,
         rom=rom,
         max_accumulator=max_accumulator,
+        levels=levels,
     )
     given = (vectors,) if isinstance(vectors, Tensor) else vectors
     folder = Path(path)

@@ -27,6 +27,7 @@ from quire.hardware.stage import Builder, Net
 from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes, Integers, Stream
 from quire.hardware.timing import PASSES_READY, alternated, departures, joined, queue_depth
+from quire.hardware.unroll import LEVELS, unrolled
 from quire.ops import op_of
 from quire.precision.cast import cast
 
@@ -38,17 +39,19 @@ def lower(
     name: str = "top",
     rom: str = "auto",
     max_accumulator: int = MAX_ACCUMULATOR,
+    levels: int = LEVELS,
 ) -> Design:
     """The netlist of a quantized graph.
 
-    q: a graph from `quantize`. lanes: {path of a linear layer: (M_in, M_out)} for each of them.
+    q: a graph from `quantize`. lanes: for each linear layer, as `lanes_for` makes them.
     name: of the top module. rom: where weights go, "block", "logic" or "auto" (by size).
-    max_accumulator: bits of the widest exact sum.
+    max_accumulator: bits of the widest exact sum. levels: adders in a row between two registers of
+    an unrolled layer.
 
     Raises HardwareError, before anything is made, that lists every node that cannot be lowered
     with its path and what would be supported.
     """
-    lowering = _Lowering(q, lanes, rom, max_accumulator)
+    lowering = _Lowering(q, lanes, rom, max_accumulator, levels)
     lowering.run()
     return Design(name, tuple(lowering.inputs), tuple(lowering.outputs), tuple(lowering.stages))
 
@@ -58,17 +61,21 @@ class _Failed:
     """Stands for the result of a node that could not be lowered; what reads it is not blamed."""
 
 
+UNROLLED = "unrolled"
+"""The kind of a stage with an unrolled layer. ready passes it in one gate for each register."""
+
 Value = "Net | list[Stream] | Chain | _Failed"
 
 
 class _Lowering:
     """One pass over the graph; a value is a net that is still open, or streams for its readers."""
 
-    def __init__(self, q: GraphModule, lanes: Lanes, rom: str, widest: int) -> None:
+    def __init__(self, q: GraphModule, lanes: Lanes, rom: str, widest: int, levels: int) -> None:
         self.q = q
         self.lanes = lanes
         self.rom = rom
         self.max_accumulator = widest
+        self.levels = levels
         self.statics = Statics(q)
         self.stages: list[Stage] = []
         self.inputs: list[Stream] = []
@@ -157,7 +164,7 @@ class _Lowering:
     def close(self, net: Net, node: str) -> Stream:
         """End a stage with a register."""
         net = _settled(net)
-        depth = self.ready_depth(net.builder)
+        depth = self.ready_depth(net.builder) if net.builder.kind != UNROLLED else 0
         return self.finish(net.builder, [cells.registered(net, depth)], node)[0]
 
     def ready_depth(self, builder: Builder) -> int:
@@ -312,7 +319,19 @@ class _Lowering:
         return None
 
     def lanes_of(self, node: Node) -> tuple[int, int]:
-        return self.lanes[layer_name(node)]
+        """(M_in, M_out) of a linear layer; unrolled, the whole matrix."""
+        lanes = self.lanes[layer_name(node)]
+        return _whole(node) if lanes == "unroll" else lanes
+
+    def nonnegative(self, node: Node) -> bool:
+        """Whether a value is max(0, x), as rounded: a cast keeps the sign."""
+        while node.target is cast:
+            zero = _codes(node).element.quantize(torch.zeros(1))
+            if float(zero) < 0:
+                return False
+            node = cast_arguments(node)[0]
+        op = op_of(node)
+        return op is not None and op.name == "relu"
 
     # ------------------------------------------------------------------------------- casts
     def _cast(self, node: Node) -> Any:
@@ -371,6 +390,20 @@ def _linear(self: _Lowering, node: Node) -> Net:
     blocks = stream.values.block_size
     number_format, tensor, encoded = self.statics.encoded(weight)
     matrix = Weight.of(tensor, number_format, encoded)
+    biases = (
+        self.statics.fractions(bias)
+        if isinstance(bias, Node)
+        else [Fraction(0)] * len(matrix.codes)
+    )
+    if self.lanes[name] == "unroll":
+        return unrolled(
+            self.builder(_identifier(name), UNROLLED).read(stream),
+            matrix,
+            biases,
+            nonnegative=self.nonnegative(source),
+            levels=self.levels,
+            max_accumulator=self.max_accumulator,
+        )
     inner = [s for s in (blocks, matrix.block) if s and s < stream.row]
     illegal = [s for s in inner if s % m_in]
     if illegal:
@@ -380,11 +413,6 @@ def _linear(self: _Lowering, node: Node) -> Net:
             f"legal are {', '.join(map(str, legal))}"
         )
     builder = self.builder(_identifier(name), "linear")
-    biases = (
-        self.statics.fractions(bias)
-        if isinstance(bias, Node)
-        else [Fraction(0)] * len(matrix.codes)
-    )
     return linear(
         builder.read(stream),
         matrix,
@@ -509,11 +537,15 @@ LOWERINGS: dict[str, Callable[[_Lowering, Node], Any]] = {
 
 
 def lanes_for(q: GraphModule, lanes: str | Lanes, rate: float, clock: float) -> Lanes:
-    """{layer: (M_in, M_out)} for every linear layer: as given, checked, or for a target rate."""
+    """The lanes of every linear layer: as given, checked, or for a target rate."""
     layers = _layers(q)
+    if lanes == "unroll":
+        return dict.fromkeys((layer.name for layer in layers), "unroll")
     if isinstance(lanes, str):
         if lanes != "auto":
-            raise HardwareError(f"lanes={lanes!r}: give 'auto' or {{layer: (M_in, M_out)}}")
+            raise HardwareError(
+                f"lanes={lanes!r}: give 'auto', 'unroll' or {{layer: (M_in, M_out) or 'unroll'}}"
+            )
         return for_interval(layers, max(1, int(clock / rate)))
     known = {layer.name: layer for layer in layers}
     unknown = sorted(lanes.keys() - known.keys())
@@ -521,8 +553,10 @@ def lanes_for(q: GraphModule, lanes: str | Lanes, rate: float, clock: float) -> 
         raise HardwareError(f"lanes names {unknown[0]!r}: the layers are {', '.join(known)}")
     missing = [name for name in known if name not in lanes]
     chosen = dict(lanes) | for_interval([known[name] for name in missing], int(clock / rate))
-    for name, (m_in, m_out) in chosen.items():
-        layer = known[name]
+    for name, pair in chosen.items():
+        if pair == "unroll":
+            continue
+        layer, (m_in, m_out) = known[name], pair
         if m_in not in layer.lanes_in or not 1 <= m_out <= layer.n:
             raise HardwareError(
                 f"lanes of {name} are ({m_in}, {m_out}): M_in is one of "
@@ -541,6 +575,13 @@ def _layers(q: GraphModule) -> list[Layer]:
         blocks = tuple(size for size in sizes if size is not None)
         layers.append(Layer(layer_name(node), prod(x[1:-1]), w[1], w[0], blocks))
     return layers
+
+
+def _whole(node: Node) -> tuple[int, int]:
+    """(K, N) of a linear layer."""
+    found = type_of(arguments(node)[1])
+    assert found is not None
+    return found.example[1], found.example[0]
 
 
 def _weight_block(node: Node) -> int | None:

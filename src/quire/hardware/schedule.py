@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import gcd
+from typing import Literal
 
 from quire.errors import HardwareError
 
-Lanes = dict[str, tuple[int, int]]
+Lanes = Mapping[str, tuple[int, int] | Literal["unroll"]]
+"""{linear layer: (M_in, M_out), or "unroll": weights as constants in logic, a row each cycle}"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Layer:
         return self.rows * -(-self.k // m_in) * -(-self.n // m_out)
 
 
-def for_interval(layers: list[Layer], cycles: int) -> Lanes:
+def for_interval(layers: list[Layer], cycles: int) -> dict[str, tuple[int, int]]:
     """The fewest products a cycle with which every layer meets an interval.
 
     Of equal products, the one with the most lanes in, which has the fewest accumulators.
@@ -60,7 +63,7 @@ def _cheapest(layer: Layer, cycles: int) -> tuple[int, int]:
     return -best[1], best[2]
 
 
-def for_products(layers: list[Layer], products: int) -> Lanes:
+def for_products(layers: list[Layer], products: int) -> dict[str, tuple[int, int]]:
     """The shortest interval with at most so many products a cycle, by bisection."""
     if products < len(layers):
         raise HardwareError(

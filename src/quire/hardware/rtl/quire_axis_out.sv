@@ -55,7 +55,7 @@ module quire_axis_out #(
   always_ff @(posedge clk_i) begin
     if (rst_ni) begin
       a_beat : assert ((BEAT_W + 1)'(beat_q) / (BEAT_W + 1)'(BEATS) == '0);
-      a_padding : assert ((tdata_o >> WIDTH) == '0);
+      a_padding : assert (({1'b0, tdata_o} >> WIDTH) == '0);
     end
   end
 `endif
