@@ -195,7 +195,7 @@ def block_cast(net: Net, codes: Codes) -> Net:
     exponent = values.exponent - scale.smallest_exponent - highest
     shifted = Integers(-(1 << values.bits), (1 << values.bits) - 1, exponent)
     valid, ready, data = net.stepped("block", scale.bits + net.lanes * shifted.bits)
-    size = int(block.size)
+    size = codes.block_size or 1
     block_beats = beats if size >= net.shape[-1] else size // net.lanes
     net.builder.steps.append(Step("block", (block_beats, beats)))
     net.builder.clocked(
@@ -369,6 +369,9 @@ def _converted_blocks(net: Net, lanes: int) -> Net:
     net = _convert(replace(net, data=spread), lanes, each)
     fields = [part(net.data, i * each, bits) for i in reversed(range(lanes))]
     scale = part(net.data, bits, scale_bits)
+    if lanes > 1:
+        copies = [part(net.data, i * each + bits, scale_bits) for i in range(1, lanes)]
+        b.wire("unused_scales", (lanes - 1) * scale_bits, "{" + ", ".join(copies) + "}")
     beat = b.wire("beat", lanes * bits + scale_bits, "{" + ", ".join([scale, *fields]) + "}")
     return net.with_data(beat, values)
 

@@ -17,7 +17,7 @@ from quire.formats import Block, Encoded, Format
 from quire.hardware.cells import Decoded, decode
 from quire.hardware.elements import decoder, interval
 from quire.hardware.stage import Net
-from quire.hardware.stream import Codes, Integers, odd_part
+from quire.hardware.stream import Codes, Integers, check_products, odd_part
 from quire.hardware.timing import Step
 
 MAX_ACCUMULATOR = 128
@@ -68,6 +68,8 @@ class Weight:
         per_row = found.reshape(-1, blocks) if found.numel() > 1 else found.reshape(1, 1)
         scales = _fractions(per_row.expand(rows, blocks))
         size = format.size if isinstance(format.size, int) else columns
+        shared = torch.arange(columns) // size
+        check_products(format, numbers * per_row.expand(rows, blocks)[:, shared])
         return Weight(format, codes, values, exponent, scales, min(size, columns))
 
 
@@ -250,6 +252,9 @@ def _cell(
     scale_bits = g.m_out * (sig_bits + shift_bits)
     scale_word, scale_step = _words(net, "scale", scale_bits, scale_words, enable, rom)
     bias, group = _bias(net, biases, total.bits, g, enable, rom)
+
+    if not b.memories:
+        b.wire("unused_rom_en", 1, enable)
 
     valid, ready, data = net.stepped("sum", g.m_out * total.bits)
     tree = ((g.m_in - 1).bit_length() + 1) // 2

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
+import torch
+from torch import Tensor
+
 from quire.errors import HardwareError
 from quire.formats import Block, Format, Pow2, Scalar
+from quire.formats.layout import WHOLE_TENSOR
 from quire.hardware.elements import interval
 from quire.precision.cast import StaticScale
+
+WHOLE_ROW = 1 << 30
+"""The size of a block that spans a row of any length."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Codes:
     def dynamic_scale(self) -> Pow2 | None:
         """The format of the scale that travels with each block, if one does."""
         scale = self.format.scale if isinstance(self.format, Block) else None
-        return scale if isinstance(scale, Pow2) else None
+        return scale if isinstance(scale, Pow2) and self.scale is None else None
 
     @property
     def beat_scale_bits(self) -> int:
@@ -65,15 +72,39 @@ class Codes:
     @property
     def block_size(self) -> int | None:
         """Values that share a scale; None where there is one for the whole tensor, or none."""
-        dynamic = isinstance(self.format, Block) and self.dynamic_scale is not None
-        return int(self.format.size) if dynamic else None  # type: ignore[union-attr]
+        if not isinstance(self.format, Block) or self.dynamic_scale is None:
+            return None
+        return self.format.size if isinstance(self.format.size, int) else WHOLE_ROW
 
     @property
     def factor(self) -> Fraction:
         """The static scale, or what code 0 of the travelling one means; 1 for a scalar format."""
         if self.dynamic_scale is not None:
             return Fraction(2) ** self.dynamic_scale.smallest_exponent
-        return Fraction(1) if self.scale is None else Fraction(float(self.scale))  # type: ignore
+        if not isinstance(self.format, Block) or not isinstance(self.scale, int | float):
+            return Fraction(1)
+        scale = self.format.scale
+        power = float(scale.quantize(torch.tensor(self.scale, dtype=torch.float64)))
+        return Fraction(power if isinstance(scale, Pow2) else self.scale)
+
+    def check(self) -> None:
+        """HardwareError unless an activation can have this format and static scale."""
+        block = self.format
+        if not isinstance(block, Block):
+            return
+        if isinstance(self.scale, tuple) or block.zero_point or block.tensor_scale is not None:
+            raise HardwareError(
+                f"{self} has a zero point or a second scale, which hardware has not: take one "
+                f"static scale, as of block({block.element},size={block.size},scale=bf16)"
+            )
+        if self.dynamic_scale is not None and block.size == WHOLE_TENSOR:
+            raise HardwareError(
+                f"{self} finds one scale in all samples at once: take blocks along the last axis, "
+                f"as of block({block.element},size=32,scale={block.scale})"
+            )
+        elements = self.element.values_of(torch.arange(2**self.element.bits)).double()
+        if self.scale is not None:
+            check_products(self, elements * float(self.factor))
 
     @property
     def integers(self) -> Integers:
@@ -88,6 +119,17 @@ class Codes:
 
     def __str__(self) -> str:
         return str(self.format) if self.scale is None else f"{self.format} scale={self.scale}"
+
+
+def check_products(what: object, products: Tensor) -> None:
+    """HardwareError unless scale times element (float64) is as fp32 holds it: hardware does not
+    round it."""
+    finite = products[products.isfinite()]
+    if not bool((finite.float().double() == finite).all()):
+        raise HardwareError(
+            f"{what}: its scale times an element does not fit fp32, which would round it; hardware "
+            "multiplies exactly: take scales of fewer bits, bf16 or fp8_e4m3"
+        )
 
 
 def odd_part(value: Fraction) -> tuple[int, int]:

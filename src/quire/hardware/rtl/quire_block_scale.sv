@@ -82,11 +82,11 @@ module quire_block_scale #(
 
   // floor(log2) is the place of the leading one, which the OR of the magnitudes keeps.
   function automatic logic [CODE_W-1:0] code_at(input int place);
-    int code;
-    code = place + int'(CODE_PLUS) - int'(CODE_MINUS);
-    if (code < 0) code = 0;
-    if (code > int'(CODE_MAX)) code = int'(CODE_MAX);
-    code_at = CODE_W'(code);
+    int biased;
+    biased = place + int'(CODE_PLUS) - int'(CODE_MINUS);
+    if (biased < 0) biased = 0;
+    if (biased > int'(CODE_MAX)) biased = int'(CODE_MAX);
+    code_at = CODE_W'(biased);
   endfunction
 
   logic [CODE_W-1:0] code;

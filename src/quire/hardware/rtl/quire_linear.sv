@@ -317,8 +317,8 @@ module quire_linear #(
       end
     end
 
-    logic signed [TREE_W-1:0] sum;
-    assign sum = gen_level[LEVELS].sum;
+    logic signed [TREE_W-1:0] tree_sum;
+    assign tree_sum = gen_level[LEVELS].sum;
     if (HAS_SCALE) begin : gen_scale
       localparam int unsigned SCALED_W = TREE_W + SCALE_SIG_W;
       logic signed [SCALE_SIG_W-1:0] scale_sig;
@@ -328,7 +328,7 @@ module quire_linear #(
       logic unused_product;  // bits that the accumulator's range rules out
       assign unused_product = ^product;
       assign scale_sig = scale_sig_i[o*SCALE_SIG_W +: SCALE_SIG_W];
-      assign product   = SCALED_W'(sum) * SCALED_W'(scale_sig);
+      assign product   = SCALED_W'(tree_sum) * SCALED_W'(scale_sig);
       assign by        = TOTAL_SHIFT_W'(scale_at[AT_SUM-AT_OPERANDS])
                        + TOTAL_SHIFT_W'(scale_shift_i[o*SCALE_SHIFT_W +: SCALE_SHIFT_W]);
       always_ff @(posedge clk_i) if (en) scaled_q <= ACC_W'(product) <<< by;
@@ -337,7 +337,9 @@ module quire_linear #(
       logic unused_scale;
       assign unused_scale = ^{scale_at[AT_SUM-AT_OPERANDS], scale_sig_i[o*SCALE_SIG_W +: SCALE_SIG_W],
                               scale_shift_i[o*SCALE_SHIFT_W +: SCALE_SHIFT_W]};
-      assign scaled[o*ACC_W +: ACC_W] = ACC_W'(sum);
+      logic unused_sum;  // bits that the accumulator's range rules out
+      assign unused_sum = ^tree_sum;
+      assign scaled[o*ACC_W +: ACC_W] = ACC_W'(tree_sum);
     end
   end
 

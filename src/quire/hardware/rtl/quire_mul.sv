@@ -31,10 +31,12 @@ module quire_mul #(
     logic signed [A_W-1:0]      a;
     logic signed [B_W-1:0]      b;
     logic signed [ProductW-1:0] product;
+    logic                       unused_product;  // bits above OUT_W
 
     assign a       = signed'(a_i[l*A_W +: A_W]);
     assign b       = signed'(b_i[l*B_W +: B_W]);
     assign product = ProductW'(a) * ProductW'(b);
+    assign unused_product = ^product;
     assign x_o[l*OUT_W +: OUT_W] = OUT_W'(product) << (A_SHIFT + B_SHIFT);
   end
 endmodule
