@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from quire.errors import HardwareError, QuireError
-from quire.formats import Block, Format, Pow2, parse
+from quire.formats import Block, Format, parse
 from quire.formats.table import Table
 from quire.graph.rewrite import arguments
 from quire.graph.types import type_of
@@ -222,6 +222,7 @@ class _Lowering:
         self.readers[node] = [reader for found in casts for reader in self.readers[found]]
         found = casts[0]
         codes = _codes(found)
+        codes.check()
         shape = _sample_shape(node)
         lanes = self.wanted(node, codes, shape[-1])
         stream = Stream(_identifier(node.name), shape, lanes, codes, found.name)
@@ -337,6 +338,7 @@ class _Lowering:
     def _cast(self, node: Node) -> Any:
         source, _, _, _ = cast_arguments(node)
         codes, name = _codes(node), _cast_name(node)
+        codes.check()
         _check_axis(node)
         value = self.value(source)
         if isinstance(value, Chain):
@@ -349,7 +351,7 @@ class _Lowering:
         net = cells.to_integers(net)
         if isinstance(codes.format, Table):
             return cells.threshold_cast(net, codes)
-        if isinstance(codes.format.scale, Pow2):
+        if codes.dynamic_scale is not None:
             lanes = self.wanted(node, codes, net.shape[-1])
             return cells.block_cast(cells.converted(net, lanes), codes)
         if codes.scale is None:
