@@ -7,13 +7,13 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -W error -n 2 --dist worksteal
 LOCKED := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" * (sys.version_info >= (3, 11)))' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check nightly needs bench lock
+.PHONY: help demo test check nightly needs bench calibrate lock
 
 help:  ## print this list
 	@echo "Quire: mixed-precision number formats for PyTorch. Each target sets up $(VENV) first, once."
 	@echo
 	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
-	  printf '%-16s%s\n' "$$target" "$$text"; done
+	  printf '%-18s%s\n' "$$target" "$$text"; done
 	@echo
 	@echo "PYTHON=python3.12 make test  takes another interpreter than python3."
 
@@ -39,6 +39,9 @@ needs:
 
 bench: $(READY)  ## run the benchmarks; each prints JSON
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+calibrate: $(READY)  ## measure the library's cells again with Yosys, for the cost model
+	$(BIN)/python -m quire.hardware.calibrate
 
 lock: $(READY)  ## rewrite requirements.lock from the versions in .venv
 	$(BIN)/pip freeze --exclude-editable | grep -vE '^(#|-e|quire )' | sed -E 's/\+[a-z0-9.]+$$//' > requirements.lock
