@@ -110,7 +110,7 @@ def build(runner: Any, manifest: dict[str, Any], folder: Path, waves: bool) -> b
     folder.mkdir(parents=True, exist_ok=True)
     wires, log = BUILD / "wires.vlt", BUILD / "build.log"
     _write(wires, public_wires(manifest))
-    print(f"Building {manifest['top']}: half a minute, once", flush=True)
+    print(f"Building {manifest['top']} (half a minute the first time)", flush=True)
     try:
         runner.build(
             sources=[wires, *(FOLDER / source for source in manifest["sources"])],
