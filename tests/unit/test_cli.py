@@ -252,6 +252,11 @@ def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> 
     code, output, errors = main("emit", "cli_demo:task", "--plan", "p.json", "--check")
     assert (code, errors) == (0, "")
     assert "nothing was written" in output
+    code, output, _ = main(
+        "emit", "cli_demo:task", "-p", "p.json", "--check", "--lanes", "2=unroll"
+    )
+    assert code == 0
+    assert "m2: 4 x 16, unrolled" in output
     assert not list(tmp_path.rglob("*.sv"))
 
 
@@ -261,7 +266,7 @@ def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> 
         ("emit cli_demo:task --plan p.json", "name the folder where the design goes"),
         ("emit cli_demo:task cli_demo.py --plan p.json", "cli_demo.py is a file"),
         ("emit cli_demo:task build --plan none.json", "none.json: cannot be read"),
-        ("emit cli_demo:task build --plan p.json --lanes 0=8", "'8' is not M_IN,M_OUT; write fc1="),
+        ("emit cli_demo:task build --plan p.json --lanes 0=8", "'8' is not M_IN,M_OUT or unroll"),
         ("emit cli_demo:task build --plan p.json --lanes 0", "write LAYER=..., such as fc1=8,1"),
         ("emit cli_demo:task build --plan p.json --lanes fc9=1,1", "lanes names 'fc9'"),
         ("simulate cli_demo:task build", "plan.json: cannot be read"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     from quire.explore import Task
+    from quire.hardware.schedule import Lanes
     from quire.hardware.synth import Synthesis
 
 PANEL = "Hardware"
@@ -47,7 +48,8 @@ def emit(
         list[str] | None,
         typer.Option(
             help="LAYER=M_IN,M_OUT: the products that a linear layer forms in a cycle, such as "
-            "fc1=8,1. Repeat it."
+            "fc1=8,1; LAYER=unroll: its weights as constants in logic. Repeat it. Or unroll, for "
+            "all layers."
         ),
     ] = None,
     check: Annotated[
@@ -68,7 +70,7 @@ def emit(
     from quire.hardware.lower import lanes_for, lower
     from quire.precision import Plan, quantize
 
-    chosen = pairs("--lanes", lanes or [], _to_lanes, "LAYER", "fc1=8,1")
+    chosen = _chosen_lanes(lanes or [])
     target = None if check else _check_target(folder)
     found = Task.resolve(task)
     with working("capturing the model"):
@@ -215,11 +217,19 @@ def _resources_table(found: Synthesis) -> Table:
     return table
 
 
-def _to_lanes(text: str) -> tuple[int, int]:
+def _chosen_lanes(texts: Sequence[str]) -> Lanes | Literal["unroll"]:
+    if list(texts) == ["unroll"]:
+        return "unroll"
+    return pairs("--lanes", texts, _to_lanes, "LAYER", "fc1=8,1")
+
+
+def _to_lanes(text: str) -> tuple[int, int] | Literal["unroll"]:
+    if text == "unroll":
+        return "unroll"
     try:
         m_in, m_out = map(int, text.split(","))
     except ValueError:
-        raise ValueError(f"{text!r} is not M_IN,M_OUT") from None
+        raise ValueError(f"{text!r} is not M_IN,M_OUT or unroll") from None
     return m_in, m_out
 
 
