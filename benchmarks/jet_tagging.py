@@ -7,6 +7,7 @@ graph, and a figure is only recorded of one that equals it in every bit. Designs
 
     python benchmarks/jet_tagging.py folded    # fixed(8,f): resources, cycles, frequency
     python benchmarks/jet_tagging.py formats   # each format at the same lanes
+    python benchmarks/jet_tagging.py formats --targets xc7   # quicker: no frequency, no gates
 """
 
 from __future__ import annotations
@@ -43,17 +44,18 @@ def main() -> None:
     torch.set_num_threads(1)
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("part", nargs="?", choices=PARTS, help="both by default")
-    part = options.parse_args().part
-    for run in PARTS.values() if part is None else [PARTS[part]]:
-        run()
+    options.add_argument("--targets", nargs="+", choices=TARGETS, default=[*TARGETS])
+    given = options.parse_args()
+    for run in PARTS.values() if given.part is None else [PARTS[given.part]]:
+        run(given.targets)
 
 
-def folded() -> None:
+def folded(targets: list[str]) -> None:
     """The fixed-point design against the limits that it has to keep."""
     design, model, x = emitted("fixed8", fixed)
-    figures = measured(design, model, x)
+    figures = measured(design, model, x, targets)
     paused = design.simulate(x, stalls=Stalls(0.3, 0.3))
-    limits = {name: [figures[name], limit] for name, limit in LIMITS.items()}
+    limits = {name: [figures[name], limit] for name, limit in LIMITS.items() if name in figures}
     record(
         "jet_tagging_folded",
         figures
@@ -62,12 +64,12 @@ def folded() -> None:
     )
 
 
-def formats() -> None:
+def formats(targets: list[str]) -> None:
     """The MLP in each format."""
     rows: dict[str, Any] = {}
     for name, plan in FORMATS.items():
         try:
-            rows[name] = measured(*emitted(name, plan)) | gates(name)
+            rows[name] = measured(*emitted(name, plan), targets)
         except HardwareError as error:
             rows[name] = {"refused": str(error)}
         print(name, rows[name], file=sys.stderr, flush=True)
@@ -107,7 +109,6 @@ FORMATS: dict[str, Planner] = {
     "log4": log4,
     "int8": int8,
 }
-PARTS = {"folded": folded, "formats": formats}
 
 
 def emitted(name: str, planner: Planner) -> tuple[Design, nn.Module, Tensor]:
@@ -132,24 +133,13 @@ def as_it_was(q: GraphModule, folder: Path) -> Design:
     return quire.emit(q, folder, LANES)
 
 
-def measured(design: Design, model: nn.Module, x: Tensor) -> dict[str, Any]:
-    """Cycles, error, resources on xc7, and the frequency on ECP5."""
+def measured(design: Design, model: nn.Module, x: Tensor, targets: list[str]) -> dict[str, Any]:
+    """Cycles and error of a simulation, and what synthesis for each target tells."""
     run = design.simulate(x)
     with torch.no_grad():
         wanted = model(x)
     error = (run.output - wanted).square().mean().sqrt() / wanted.square().mean().sqrt()
-    xc7 = design.synthesize("xc7").total
-    ecp5 = design.synthesize("ecp5", place=True)
-    path = ecp5.critical_path
-    assert ecp5.frequency_mhz is not None
-    return {
-        "LUT": xc7.LUT,
-        "DSP": xc7.DSP,
-        "FF": xc7.FF,
-        "BRAM": xc7.BRAM,
-        "MHz": round(ecp5.frequency_mhz, 1),
-        "ECP5 LUT, FF, DSP, BRAM": [getattr(ecp5.total, n) for n in ("LUT", "FF", "DSP", "BRAM")],
-        "critical path": path and f"{path.source_cell} to {path.sink_cell}",
+    figures = {
         "latency": run.latency,
         "interval": run.interval,
         "predicted latency, interval": run.predicted,
@@ -157,6 +147,33 @@ def measured(design: Design, model: nn.Module, x: Tensor) -> dict[str, Any]:
         "values equal": run.compared,
         "cycles": run.cycles,
     }
+    for target in targets:
+        figures |= TARGETS[target](design)
+    return figures
+
+
+def xc7(design: Design) -> dict[str, Any]:
+    """What it takes of a 7-series device."""
+    used = design.synthesize("xc7").total
+    return {"LUT": used.LUT, "FF": used.FF, "DSP": used.DSP, "BRAM": used.BRAM}
+
+
+def ecp5(design: Design) -> dict[str, Any]:
+    """How fast it is as placed on an ECP5."""
+    placed = design.synthesize("ecp5", place=True)
+    path = placed.critical_path
+    assert placed.frequency_mhz is not None
+    return {
+        "MHz": round(placed.frequency_mhz, 1),
+        "critical path": path and f"{path.source_cell} to {path.sink_cell}",
+        "ECP5 LUT, FF, DSP, BRAM": [getattr(placed.total, n) for n in ("LUT", "FF", "DSP", "BRAM")],
+    }
+
+
+def gates(design: Design) -> dict[str, Any]:
+    """NAND2 equivalents of the whole design, its ROMs and registers as gates too."""
+    total = design.synthesize("gates").total
+    return {"gates": round(total.gates), "of which flip-flops": 4 * total.FF}
 
 
 def layers(design: Design) -> dict[str, list[int]]:
@@ -165,13 +182,8 @@ def layers(design: Design) -> dict[str, list[int]]:
     return {name: [r.LUT, r.FF, r.DSP, r.BRAM] for name, r in used.items()}
 
 
-def gates(name: str) -> dict[str, float]:
-    """NAND2 equivalents of the whole design, its ROMs and registers as gates too."""
-    total = Design.load(FOLDER / name).synthesize("gates").total
-    return {
-        "gates": round(total.gates),
-        "gates without flip-flops": round(total.gates - 4 * total.FF),
-    }
+TARGETS = {"xc7": xc7, "ecp5": ecp5, "gates": gates}
+PARTS = {"folded": folded, "formats": formats}
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 Both operands are ports. What is counted is the library's own: two decoders and `quire_linear` with
 16 lanes, one sum and one step: products, the alignment of elements with exponents, the tree of
 adders, the adder that accumulates, and the pipeline's registers. "scaled" has the shared scale of
-a block as well, which shifts the sum once by `pow2(4)` of the activations and of the weights. Gates
-are two-input NANDs of the same area, as in `Design.synthesize("gates")`; a flip-flop is four, and
-"logic" leaves the flip-flops out. "published" is another generator's count of such a lane.
+a block as well, which shifts the sum once by `pow2(4)` of the activations and of the weights.
+
+"cells" counts AND, OR, XOR, MUX, NOT and flip-flops one each, as Yosys's `stat` does. "NAND2" is
+their area in two-input NANDs, as in `Design.synthesize("gates")`, where an XOR is three and a
+flip-flop four; "NAND2 of logic" leaves the flip-flops out. "reference" is the count that such a
+lane had in an earlier generator.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from record import record
 
 from quire.formats import Block, Scalar, parse
 from quire.hardware.elements import decoder, interval
-from quire.hardware.netlist import Resources, count, layers_of, read_netlist
+from quire.hardware.netlist import Netlist, Resources, count, layers_of, read_netlist
 from quire.hardware.targets import TARGETS
 from quire.hardware.toolchain import run_yosys
 
 LANES = 16
 SCALE_BITS = 4
-FORMATS = {  # {name: (format, published gates of a lane)}
+FORMATS = {  # {name: (format, gates of a lane in the reference)}
     "int4": ("fixed(4,0)", 229),
     "int8": ("fixed(8,0)", 745),
     "e4m3": ("fp8_e4m3", 989),
@@ -67,24 +70,30 @@ def main() -> None:
     record("multiply_lane", {name: row(*entry) for name, entry in FORMATS.items()})
 
 
-def row(name: str, published: int) -> dict[str, float | str]:
+def row(name: str, reference: int) -> dict[str, float | str]:
     """Gates a lane of one format."""
     format = parse(name)
     element = format.element if isinstance(format, Block) else format
     assert isinstance(element, Scalar)
-    used = synthesized(top(element, scaled=False))
-    figures: dict[str, float | str] = {"format": name, "published": published, **each(used)}
-    figures["logic to published"] = round((used.gates - 4 * used.FF) / LANES / published, 2)
+    figures: dict[str, float | str] = {"format": name, "reference": reference}
+    figures |= each(top(element, scaled=False))
     if isinstance(format, Block):
-        scaled = each(synthesized(top(element, scaled=True)))
+        scaled = each(top(element, scaled=True))
         figures |= {f"scaled, {key}": value for key, value in scaled.items()}
     return figures
 
 
-def each(used: Resources) -> dict[str, float]:
-    """A lane's part."""
-    logic = used.gates - 4 * used.FF
-    shares = {"gates": used.gates, "logic": logic, "FF": used.FF}
+def each(source: str) -> dict[str, float]:
+    """A lane's part of a module named top."""
+    netlist = synthesized(source)
+    costs = TARGETS["gates"].cells
+    used = sum(count(netlist, costs, layers_of(netlist)).values(), start=Resources())
+    shares = {
+        "cells": len(netlist.cells),
+        "NAND2": used.gates,
+        "NAND2 of logic": used.gates - 4 * used.FF,
+        "flip-flops": used.FF,
+    }
     return {key: round(value / LANES, 1) for key, value in shares.items()}
 
 
@@ -112,9 +121,8 @@ def top(element: Scalar, *, scaled: bool) -> str:
     )
 
 
-def synthesized(source: str) -> Resources:
-    """What a module named top uses, as gates."""
-    target = TARGETS["gates"]
+def synthesized(source: str) -> Netlist:
+    """A module named top, as gates."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cells = [f for f in (files("quire.hardware") / "rtl").iterdir() if f.name.endswith(".sv")]
@@ -122,11 +130,9 @@ def synthesized(source: str) -> Resources:
             (folder / file.name).write_text(file.read_text())
         (folder / "top.sv").write_text(source)
         reads = "".join(f"read_verilog -sv -defer {file.name}\n" for file in cells)
-        script = reads + "read_verilog -sv top.sv\n" + target.script.format(top="top")
+        script = reads + "read_verilog -sv top.sv\n" + TARGETS["gates"].script.format(top="top")
         run_yosys(script + "write_json netlist.json\n", folder, folder / "yosys.log")
-        netlist = read_netlist(folder / "netlist.json", "top")
-    layers = count(netlist, target.cells, layers_of(netlist)).values()
-    return sum(layers, start=Resources())
+        return read_netlist(folder / "netlist.json", "top")
 
 
 if __name__ == "__main__":
