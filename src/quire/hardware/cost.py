@@ -7,11 +7,11 @@ a stage makes constant is taken off where it matters: a scale that no multiplier
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-from quire.hardware.curves import uses
+from quire.hardware.curves import in_blocks, uses
 from quire.hardware.design import Design, Instance, Stage
 from quire.hardware.netlist import Resources
 from quire.hardware.stream import Stream
@@ -65,20 +65,48 @@ def total(parts: Iterable[Resources]) -> Resources:
 
 
 def _uses(stage: Stage, instance: Instance) -> Resources:
-    parameters = dict(instance.parameters)
-    if instance.cell != "quire_linear":
-        return uses(instance.cell, parameters)
-    ports = dict(instance.ports)
-    scale = [_constant(stage, ports[name]) for name in ("scale_sig_i", "scale_shift_i")]
-    is_unit = scale[0] is not None and _is_one(scale[0], parameters)
-    return uses(
-        instance.cell,
-        {
-            **parameters,
-            "IS_SCALE_UNIT": is_unit,
-            "IS_SHIFT_FIXED": scale[1] is not None and parameters["X_SCALE_W"] == 1,
-        },
+    found = CONTEXT.get(instance.cell, _nothing)(stage, instance)
+    return uses(instance.cell, {**dict(instance.parameters), **found})
+
+
+def _nothing(stage: Stage, instance: Instance) -> Mapping[str, int]:
+    return {}
+
+
+def _scales(stage: Stage, instance: Instance) -> Mapping[str, int]:
+    """Whether the scales of a linear layer are constants, so that nothing multiplies or shifts."""
+    parameters, ports = dict(instance.parameters), dict(instance.ports)
+    sig, shift = (_constant(stage, ports[name]) for name in ("scale_sig_i", "scale_shift_i"))
+    return {
+        "IS_SCALE_UNIT": sig is not None and _is_one(sig, parameters),
+        "IS_SHIFT_FIXED": shift is not None and parameters["X_SCALE_W"] == 1,
+    }
+
+
+def _weights(stage: Stage, instance: Instance) -> Mapping[str, int]:
+    """Whether the words of a ROM go straight to multipliers, which have registers for them."""
+    data = dict(instance.ports)["data_o"]
+    decoded = {
+        dict(i.ports)["sig_o"]
+        for i in stage.instances
+        if i.cell in WIRES and dict(i.ports)["code_i"] == data
+    }
+    fed = (
+        dict(i.ports)["weight_sig_i"] in decoded and in_blocks(dict(i.parameters))
+        for i in stage.instances
+        if i.cell == "quire_linear"
     )
+    return {"FEEDS_DSP": any(fed)}
+
+
+WIRES = ("quire_decode_fixed", "quire_decode_ufixed", "quire_decode_binary")
+"""Decoders that are no logic."""
+
+CONTEXT: Mapping[str, Callable[[Stage, Instance], Mapping[str, int]]] = {
+    "quire_linear": _scales,
+    "quire_rom": _weights,
+}
+"""What the rest of a stage says of a cell, as parameters that only curves know."""
 
 
 def _is_one(sigs: int, parameters: Mapping[str, int | bool | str]) -> bool:
@@ -92,23 +120,10 @@ def _constant(stage: Stage, expression: str) -> int | None:
     part = _PART.match(expression)
     if part is None:
         return None
-    low, mask = int(part[2]), (1 << int(part[3])) - 1
-    values = {(word >> low) & mask for word in _words(stage, part[1])}
-    return values.pop() if len(values) == 1 else None
-
-
-def _words(stage: Stage, wire: str) -> Iterable[int]:
-    """Every value that a wire takes, if it is a constant or comes from a memory; else none."""
-    given = next((w.value for w in stage.wires if w.name == wire), "")
-    constant = _CONSTANT.match(given)
-    if constant is not None:
-        return (int(constant[1], 16),)
-    files = {
-        dict(instance.parameters)["FILE"]
-        for instance in stage.instances
-        if instance.cell == "quire_rom" and dict(instance.ports)["data_o"] == wire
-    }
-    return (word for m in stage.memories if f'"{m.file}"' in files for word in m.words)
+    driver = next((w.value for w in stage.wires if w.name == part[1]), "")
+    constant = _CONSTANT.match(driver)
+    mask = (1 << int(part[3])) - 1
+    return None if constant is None else (int(constant[1], 16) >> int(part[2])) & mask
 
 
 def _axis(stream: Stream) -> dict[str, int]:

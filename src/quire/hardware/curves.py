@@ -203,7 +203,9 @@ def _rom(p: Numbers) -> tuple[float, ...]:
 
 
 def _rom_ff(p: Numbers) -> tuple[float, ...]:
-    """A block has the first of the two registers inside."""
+    """A block has the first of the two registers inside; a multiplier can have both."""
+    if p.get("FEEDS_DSP", 0):
+        return (_choices(p) * p["BLOCK"],)
     return (p["WIDTH"] + _choices(p) if p["BLOCK"] else 2 * _distinct(p),)
 
 
@@ -280,7 +282,7 @@ def _mul_dsp(p: Numbers) -> int:
 def _block_scale(p: Numbers) -> tuple[float, ...]:
     lanes, beat = p["LANES"], p["LANES"] * p["IN_W"]
     shifter = _shifter(p["OUT_W"], p["IN_W"], p["CODE_HIGH"])
-    memory = _distributed(beat, 2 * p["BLOCK_BEATS"]) if p["BLOCK_BEATS"] > 1 else 0
+    memory = _distributed(beat, 3 * p["BLOCK_BEATS"])
     return beat, lanes * shifter, memory, p["IN_W"], p["CODE_W"], 1
 
 
@@ -349,6 +351,11 @@ class _Linear:
     @property
     def held(self) -> int:
         return self.p["GROUPS"] if self.p["INPUT_MAJOR"] else 1
+
+
+def in_blocks(parameters: Mapping[str, int | bool | str]) -> bool:
+    """Whether the products of a quire_linear are made in DSP blocks."""
+    return products(int(parameters["X_SIG_W"]), int(parameters["W_SIG_W"])) > 0
 
 
 def _linear(p: Numbers) -> tuple[float, ...]:
