@@ -1,10 +1,12 @@
-"""`make demo`: the digits ViT trained, searched, and written as a page, a plan and a checkpoint."""
+"""`make demo`: the digits ViT trained, searched, and written as a page, a plan and a checkpoint;
+then an MLP, as an accelerator."""
 
 from pathlib import Path
 from shutil import rmtree
 
 import torch
 import typer
+from accelerator import accelerator
 from candidates import candidates
 from comparison import BOUNDS, as_table, compare
 from digits import load_splits, score, task
@@ -19,7 +21,7 @@ from quire.report import StudyResults, page
 def main(
     seed: int = 0, epochs: int = 80, trials: int = 1400, out: Path = Path("runs/demo")
 ) -> None:
-    """Train, search, pack, compare, and draw the page."""
+    """Train, search, pack, compare, and draw the page; then emit, simulate and synthesise."""
     torch.set_num_threads(1)  # the tensors are too small to share
     rmtree(out, ignore_errors=True)
     found = task(seed, epochs, out / "fp32.safetensors")
@@ -48,7 +50,8 @@ def main(
     tensors = sample_tensors(found, chosen.plan, [site["name"] for site in largest])
     page(StudyResults.from_json(study.results(chosen, figures, tensors)), out / "page.html")
     print(as_table(figures))
-    for file in sorted(out.iterdir()):
+    accelerator(out, seed, epochs)
+    for file in sorted(out.glob("*.*")):
         print(f"{file}: {file.stat().st_size:,} bytes")
 
 
