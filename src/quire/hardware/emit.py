@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +16,9 @@ from torch.fx import GraphModule
 
 from quire.errors import HardwareError
 from quire.hardware.design import Design
+from quire.hardware.lanes import lanes_for
 from quire.hardware.linear import MAX_ACCUMULATOR
-from quire.hardware.lower import lanes_for, lower
+from quire.hardware.lower import lower
 from quire.hardware.render import render
 from quire.hardware.schedule import Lanes
 from quire.hardware.testbench import bench
@@ -31,8 +33,11 @@ def emit(
     path: str | os.PathLike[str],
     lanes: Literal["auto", "unroll"] | Lanes = "auto",
     *,
-    rate: float = 1e6,
+    rate: float | None = None,
     clock: float = 200e6,
+    dsp: int | None = None,
+    lut: int | None = None,
+    bram: int | None = None,
     name: str = "top",
     rom: Literal["auto", "block", "logic"] = "auto",
     max_accumulator: int = MAX_ACCUMULATOR,
@@ -44,9 +49,12 @@ def emit(
     q: a graph from `quantize`, with a plan from `plan.for_hardware` or one as narrow.
     path: the folder; what an earlier `emit` wrote there is replaced.
     lanes: {path of a linear layer: (M_in, M_out)}, the products that it forms in a cycle; "auto"
-        takes the fewest with which `rate` samples a second are met at a clock of `clock` Hz.
+        takes the fewest with which `rate` samples a second (a million) are met at a clock of
+        `clock` Hz, or with a budget alone the fastest design within it.
         "unroll", for all layers or one of them, makes the weights constants in logic, with a row
         each cycle. levels: adders in a row between two registers there.
+    dsp, lut, bram: a budget of DSP blocks, LUTs and memories of 18 Kbit on 7 series, against
+        `Design.cost`; with a rate, or lanes, it is only checked.
     name: of the top module. rom: where weights go, "auto" by size.
     max_accumulator: bits of the widest exact sum that is allowed.
     vectors: samples for the bench in the folder, float (samples, *shape), one tensor for each
@@ -54,14 +62,10 @@ def emit(
 
     Raises HardwareError, before anything is written, with every node that has no hardware.
     """
-    design = lower(
-        q,
-        lanes_for(q, lanes, rate, clock),
-        name=name,
-        rom=rom,
-        max_accumulator=max_accumulator,
-        levels=levels,
-    )
+    build = partial(lower, q, name=name, rom=rom, max_accumulator=max_accumulator, levels=levels)
+    limits = {"DSP": dsp, "LUT": lut, "BRAM": bram}
+    budget = {kind: most for kind, most in limits.items() if most is not None}
+    design = build(lanes_for(q, lanes, rate, clock, budget, build))
     given = (vectors,) if isinstance(vectors, Tensor) else vectors
     folder = Path(path)
     write(folder, render(design, clock, bench(design, q, given)))
@@ -72,7 +76,8 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """The files of a design, in place of those of an earlier one; nothing else is touched."""
     if folder.exists() and any(folder.iterdir()):
         for path in _written(folder):
-            (folder / path).unlink(missing_ok=True)
+            if (folder / path).resolve().is_relative_to(folder.resolve()):
+                (folder / path).unlink(missing_ok=True)
         for owned in OWNED:
             shutil.rmtree(folder / owned, ignore_errors=True)
     for path, content in files.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -11,18 +10,29 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torch.fx.node import map_arg
 
 from quire.errors import HardwareError, QuireError
-from quire.formats import Block, Format, parse
+from quire.formats import Block, Format
 from quire.formats.table import Table
 from quire.graph.rewrite import arguments
-from quire.graph.types import type_of
 from quire.hardware import cells
 from quire.hardware.design import Design, Stage
 from quire.hardware.linear import MAX_ACCUMULATOR, Weight, linear
 from quire.hardware.lookup import WIDEST_TABLE, Chain, lookup
-from quire.hardware.schedule import Lanes, Layer, for_interval
+from quire.hardware.nodes import (
+    cast_key,
+    cast_name,
+    check_axis,
+    codes_of,
+    identifier,
+    is_size,
+    layer_name,
+    matrix_shape,
+    readers_of,
+    redundant_casts,
+    sample_shape,
+)
+from quire.hardware.schedule import Lanes
 from quire.hardware.stage import Builder, Net
 from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes, Integers, Stream
@@ -83,8 +93,8 @@ class _Lowering:
         self.problems: dict[str, None] = {}
         self.values: dict[Node, Any] = {}
         self.arrivals: dict[str, list[int]] = {}
-        self.alias = _redundant_casts(q, self.statics)
-        self.readers = _readers(q, self.alias, self.statics)
+        self.alias = redundant_casts(q, self.statics)
+        self.readers = readers_of(q, self.alias, self.statics)
         self.names: set[str] = set()
         self.depths: dict[str, int] = {}
 
@@ -92,7 +102,7 @@ class _Lowering:
         for node in self.q.graph.nodes:
             if node.op == "output":
                 self._outputs(node)
-            elif node not in self.statics and node not in self.alias and not _is_size(node):
+            elif node not in self.statics and node not in self.alias and not is_size(node):
                 self.values[node] = self._lowered(node)
         if self.problems:
             listed = "\n".join(f"  {problem}" for problem in self.problems)
@@ -212,7 +222,7 @@ class _Lowering:
     def _input(self, node: Node) -> list[Stream]:
         """The host encodes an input: its casts tell the format."""
         casts = self.readers[node]
-        keys = {_cast_key(reader) for reader in casts}
+        keys = {cast_key(reader) for reader in casts}
         if len(keys) != 1 or None in keys:
             raise HardwareError(
                 "the input has no format of its own: give the site input.<name> an entry, as "
@@ -221,11 +231,11 @@ class _Lowering:
         self.alias.update(dict.fromkeys(casts, node))
         self.readers[node] = [reader for found in casts for reader in self.readers[found]]
         found = casts[0]
-        codes = _codes(found)
+        codes = codes_of(found)
         codes.check()
-        shape = _sample_shape(node)
+        shape = sample_shape(node)
         lanes = self.wanted(node, codes, shape[-1])
-        stream = Stream(_identifier(node.name), shape, lanes, codes, found.name)
+        stream = Stream(identifier(node.name), shape, lanes, codes, found.name)
         self.inputs.append(stream)
         self.names.add(stream.name)
         self.arrivals[stream.name] = list(range(1, stream.beats + 1))
@@ -295,7 +305,7 @@ class _Lowering:
 
     def concatenated(self, node: Node, parts: list[Node]) -> Net:
         """The parts one after the other along the last axis, two at a time."""
-        name = _identifier(node.meta["quire_path"] or node.name)
+        name = identifier(node.meta["quire_path"] or node.name)
         net: Net | None = None
         for k, part in enumerate(parts[1:]):
             first = self.stream(parts[0]) if net is None else self.close(net, "")
@@ -322,12 +332,12 @@ class _Lowering:
     def lanes_of(self, node: Node) -> tuple[int, int]:
         """(M_in, M_out) of a linear layer; unrolled, the whole matrix."""
         lanes = self.lanes[layer_name(node)]
-        return _whole(node) if lanes == "unroll" else lanes
+        return matrix_shape(node) if lanes == "unroll" else lanes
 
     def nonnegative(self, node: Node) -> bool:
         """Whether a value is max(0, x), as rounded: a cast keeps the sign."""
         while node.target is cast:
-            zero = _codes(node).element.quantize(torch.zeros(1))
+            zero = codes_of(node).element.quantize(torch.zeros(1))
             if float(zero) < 0:
                 return False
             node = cast_arguments(node)[0]
@@ -337,9 +347,9 @@ class _Lowering:
     # ------------------------------------------------------------------------------- casts
     def _cast(self, node: Node) -> Any:
         source, _, _, _ = cast_arguments(node)
-        codes, name = _codes(node), _cast_name(node)
+        codes, name = codes_of(node), cast_name(node)
         codes.check()
-        _check_axis(node)
+        check_axis(node)
         value = self.value(source)
         if isinstance(value, Chain):
             if codes.format.is_block:
@@ -364,7 +374,7 @@ class _Lowering:
         value = self.value(source)
         if isinstance(value, Chain):
             return replace(value, nodes=(*value.nodes, node))
-        name = _identifier(node.meta["quire_path"])
+        name = identifier(node.meta["quire_path"])
         net = self.open(source, name, "table")
         values = net.values
         if isinstance(values, Integers) or values.format.is_block or values.bits > WIDEST_TABLE:
@@ -399,7 +409,7 @@ def _linear(self: _Lowering, node: Node) -> Net:
     )
     if self.lanes[name] == "unroll":
         return unrolled(
-            self.builder(_identifier(name), UNROLLED).read(stream),
+            self.builder(identifier(name), UNROLLED).read(stream),
             matrix,
             biases,
             nonnegative=self.nonnegative(source),
@@ -414,7 +424,7 @@ def _linear(self: _Lowering, node: Node) -> Net:
             f"lanes=({m_in}, {m_out}): {m_in} lanes in do not lie within a block of {illegal[0]}; "
             f"legal are {', '.join(map(str, legal))}"
         )
-    builder = self.builder(_identifier(name), "linear")
+    builder = self.builder(identifier(name), "linear")
     return linear(
         builder.read(stream),
         matrix,
@@ -431,12 +441,12 @@ def _relu(self: _Lowering, node: Node) -> Any:
     value = self.value(source)
     if isinstance(value, Chain):
         return replace(value, nodes=(*value.nodes, node))
-    return cells.relu(self.open(source, _identifier(node.meta["quire_path"]), "relu"))
+    return cells.relu(self.open(source, identifier(node.meta["quire_path"]), "relu"))
 
 
 def _same(self: _Lowering, node: Node) -> Any:
     source = node.all_input_nodes[0]
-    return self.open(source, _identifier(node.meta["quire_path"]), "pass")
+    return self.open(source, identifier(node.meta["quire_path"]), "pass")
 
 
 def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
@@ -451,7 +461,7 @@ def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
             shapes = " and ".join(str(s.shape) for s in streams)
             raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
         lanes = _common_lanes(streams)
-        name = _identifier(node.meta["quire_path"] or node.name)
+        name = identifier(node.meta["quire_path"] or node.name)
         streams = self.balanced([self.with_lanes(s, lanes) for s in streams])
         builder = self.builder(f"{name}__{node.name}", op_of(node).name)  # type: ignore
         return cell(*cells.join([builder.read(stream) for stream in streams]))
@@ -468,11 +478,11 @@ def _common_lanes(streams: list[Stream]) -> int:
 
 def _moved(self: _Lowering, node: Node) -> Any:
     """Reshapes that keep the order of values within a sample."""
-    shape = _sample_shape(node)
+    shape = sample_shape(node)
     source = node.all_input_nodes[0]
-    if node.target not in _IN_ORDER or prod(shape) != prod(_sample_shape(source)):
+    if node.target not in _IN_ORDER or prod(shape) != prod(sample_shape(source)):
         raise HardwareError(f"{node.target} moves values in an order that hardware does not")
-    name = _identifier(node.meta["quire_path"] or node.name)
+    name = identifier(node.meta["quire_path"] or node.name)
     if isinstance(self.value(source), Chain):
         raise HardwareError(_needs_format(source, self.value(source)))
     net = self.open(source, name, "reshape")
@@ -482,7 +492,7 @@ def _moved(self: _Lowering, node: Node) -> Any:
 def _concatenation(self: _Lowering, node: Node) -> Any:
     parts, axis, *_ = (*node.args, 0)
     assert isinstance(parts, list | tuple)
-    shape = _sample_shape(node)
+    shape = sample_shape(node)
     if axis not in (-1, len(shape)):
         raise HardwareError(f"concatenation along axis {axis} has no hardware: the last one has")
     nodes = [part for part in parts if isinstance(part, Node)]
@@ -536,152 +546,6 @@ LOWERINGS: dict[str, Callable[[_Lowering, Node], Any]] = {
     "movement": _movement,
 }
 """How each op becomes stages, by its name; functions of one number are tables besides."""
-
-
-def lanes_for(q: GraphModule, lanes: str | Lanes, rate: float, clock: float) -> Lanes:
-    """The lanes of every linear layer: as given, checked, or for a target rate."""
-    layers = _layers(q)
-    if lanes == "unroll":
-        return dict.fromkeys((layer.name for layer in layers), "unroll")
-    if isinstance(lanes, str):
-        if lanes != "auto":
-            raise HardwareError(
-                f"lanes={lanes!r}: give 'auto', 'unroll' or {{layer: (M_in, M_out) or 'unroll'}}"
-            )
-        return for_interval(layers, max(1, int(clock / rate)))
-    known = {layer.name: layer for layer in layers}
-    unknown = sorted(lanes.keys() - known.keys())
-    if unknown:
-        raise HardwareError(f"lanes names {unknown[0]!r}: the layers are {', '.join(known)}")
-    missing = [name for name in known if name not in lanes]
-    chosen = dict(lanes) | for_interval([known[name] for name in missing], int(clock / rate))
-    for name, pair in chosen.items():
-        if pair == "unroll":
-            continue
-        layer, (m_in, m_out) = known[name], pair
-        if m_in not in layer.lanes_in or not 1 <= m_out <= layer.n:
-            raise HardwareError(
-                f"lanes of {name} are ({m_in}, {m_out}): M_in is one of "
-                f"{', '.join(map(str, layer.lanes_in))}, M_out 1 to {layer.n}"
-            )
-    return chosen
-
-
-def _layers(q: GraphModule) -> list[Layer]:
-    layers: list[Layer] = []
-    for node in linear_nodes(q):
-        source, weight, *_ = arguments(node)
-        shapes = [type_of(n) for n in (source, weight)]
-        x, w = ([1] if found is None else list(found.example) for found in shapes)
-        sizes = [_codes(n).block_size or _weight_block(n) for n in (source, weight)]
-        blocks = tuple(size for size in sizes if size is not None)
-        layers.append(Layer(layer_name(node), prod(x[1:-1]), w[1], w[0], blocks))
-    return layers
-
-
-def _whole(node: Node) -> tuple[int, int]:
-    """(K, N) of a linear layer."""
-    found = type_of(arguments(node)[1])
-    assert found is not None
-    return found.example[1], found.example[0]
-
-
-def _weight_block(node: Node) -> int | None:
-    found = _codes(node).format
-    size = found.size if isinstance(found, Block) else None
-    return size if isinstance(size, int) else None
-
-
-def layer_name(node: Node) -> str:
-    """The path of the module of a linear layer, as `lanes` names it."""
-    return str(node.meta["quire_path"]) or node.name
-
-
-def linear_nodes(q: GraphModule) -> list[Node]:
-    """The linear layers of a graph, in order."""
-    return [n for n in q.graph.nodes if (op := op_of(n)) is not None and op.name == "linear"]
-
-
-def _redundant_casts(q: GraphModule, statics: Statics) -> dict[Node, Node]:
-    """Casts of what has exactly that format already."""
-    alias: dict[Node, Node] = {}
-    for node in q.graph.nodes:
-        if node.target is not cast or node in statics:
-            continue
-        source = cast_arguments(node)[0]
-        while source in alias:
-            source = alias[source]
-        if source.target is cast and _cast_key(source) == _cast_key(node):
-            alias[node] = source
-    return alias
-
-
-def _cast_key(node: Node) -> Any:
-    """What a cast does; None for another node."""
-    if node.target is not cast:
-        return None
-    _, name, axis, scale = cast_arguments(node)
-    return (name, axis if parse(name).is_block else -1, scale)
-
-
-def _readers(q: GraphModule, alias: dict[Node, Node], statics: Statics) -> dict[Node, list[Node]]:
-    """The nodes that read each value, through redundant casts; an op that reads twice, twice."""
-    readers: dict[Node, list[Node]] = {node: [] for node in q.graph.nodes}
-    for node in q.graph.nodes:
-        if node in alias or _is_size(node):
-            continue
-        for source in _sources(node):
-            while source in alias:
-                source = alias[source]
-            if source not in statics and not _is_size(source):
-                readers[source].append(node)
-    return readers
-
-
-def _is_size(node: Node) -> bool:
-    """Whether a node computes a size, such as that of the batch, and no tensor."""
-    value = node.meta.get("val")
-    return node.op == "call_function" and isinstance(value, int | torch.SymInt)
-
-
-def _sources(node: Node) -> list[Node]:
-    found: list[Node] = []
-    map_arg((node.args, node.kwargs), found.append)
-    return found
-
-
-def _codes(node: Node) -> Codes:
-    _, name, _, scale = cast_arguments(node)
-    return Codes(parse(name), scale)
-
-
-def _check_axis(node: Node) -> None:
-    _, name, axis, _ = cast_arguments(node)
-    found = type_of(node)
-    last = -1 if found is None else len(found.shape) - 1
-    if parse(name).is_block and axis not in (-1, last):
-        raise HardwareError(
-            f"blocks of {name} run along axis {axis}: a stream has them on the last"
-        )
-
-
-def _cast_name(node: Node) -> str:
-    names = node.meta.get("quire_sites") or (node.name,)
-    return _identifier(str(names[0]))
-
-
-def _identifier(name: str) -> str:
-    """A Verilog identifier for a path: dots become two underscores."""
-    clean = re.sub(r"\W", "_", name.replace(".", "__"))
-    return clean if re.match(r"[A-Za-z]", clean) else f"m{clean}"
-
-
-def _sample_shape(node: Node) -> tuple[int, ...]:
-    """The shape of one sample: that of the tensor without its batch axis."""
-    found = type_of(node)
-    if found is None or not found.example:
-        raise HardwareError("its result is not a tensor with a batch axis")
-    return tuple(found.example[1:]) or (1,)
 
 
 def _needs_format(node: Node, value: object) -> str:

@@ -32,6 +32,11 @@ class Layer:
         inner = gcd(*(size for size in self.blocks if size < self.k))
         return [m for m in range(1, self.k + 1) if inner == 0 or inner % m == 0]
 
+    @property
+    def fastest(self) -> int:
+        """Cycles a sample with all lanes out and the most lanes in."""
+        return self.interval(max(self.lanes_in), self.n)
+
     def interval(self, m_in: int, m_out: int) -> int:
         """Cycles a sample."""
         return self.rows * -(-self.k // m_in) * -(-self.n // m_out)
@@ -55,24 +60,8 @@ def _cheapest(layer: Layer, cycles: int) -> tuple[int, int]:
         m_out = -(-layer.n // min(groups, layer.n))
         best = min(best or (m_in * m_out, -m_in, m_out), (m_in * m_out, -m_in, m_out))
     if best is None:
-        fastest = layer.rows * -(-layer.k // max(layer.lanes_in))
         raise HardwareError(
-            f"{layer.name}: {cycles} cycles a sample cannot be met; it takes at least {fastest} "
+            f"{layer.name}: {cycles} cycles a sample are too few; it takes {layer.fastest} at least "
             f"(lanes in are at most {max(layer.lanes_in)})"
         )
     return -best[1], best[2]
-
-
-def for_products(layers: list[Layer], products: int) -> dict[str, tuple[int, int]]:
-    """The shortest interval with at most so many products a cycle, by bisection."""
-    if products < len(layers):
-        raise HardwareError(
-            f"{products} products a cycle are too few: each of the {len(layers)} layers takes one"
-        )
-    low = max(layer.rows * -(-layer.k // max(layer.lanes_in)) for layer in layers)
-    high = max(layer.interval(1, 1) for layer in layers)
-    while low < high:
-        middle = (low + high) // 2
-        used = sum(m_in * m_out for m_in, m_out in for_interval(layers, middle).values())
-        low, high = (low, middle) if used <= products else (middle + 1, high)
-    return for_interval(layers, low)

@@ -38,5 +38,5 @@ def test_a_type_of_another_shape(graph):
 
 def test_a_write_in_place(graph):
     node_of(graph, "relu").target = torch.ops.aten.relu_.default
-    with pytest.raises(CaptureError, match=r"writes in place \(aten.relu_.default\)"):
+    with pytest.raises(CaptureError, match=r"writes a tensor in place \(aten.relu_.default\)"):
         verify(graph)
