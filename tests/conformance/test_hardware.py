@@ -25,7 +25,6 @@ from quire.formats import Block, Pow2, Scalar, parse
 from quire.hardware import Design, Stalls
 from quire.hardware.emitted import Emitted
 from quire.hardware.lint import lint
-from quire.hardware.lower import layer_name, linear_nodes
 from quire.hardware.toolchain import run_yosys
 from quire.precision.entry import Entry
 
@@ -372,7 +371,9 @@ def random_plan(r: random.Random, graph: GraphModule) -> quire.Plan:
 def random_lanes(r: random.Random, q: GraphModule) -> dict[str, tuple[int, int]]:
     """Legal lanes with which no layer is slow."""
     chosen: dict[str, tuple[int, int]] = {}
-    for node in linear_nodes(q):
+    for node in q.graph.nodes:
+        if node.meta.get("quire_op") != "linear":
+            continue
         source, weight = node.args[:2]
         n, k = weight.meta["val"].shape
         sizes = [parse(str(c.args[1])) for c in (source, weight)]
@@ -381,7 +382,7 @@ def random_lanes(r: random.Random, q: GraphModule) -> dict[str, tuple[int, int]]
         legal = [m for m in range(1, k + 1) if inner % m == 0]
         lanes = r.choice([m for m in legal if -(-k // m) <= 24] or legal[-1:])
         outs = [m for m in range(1, n + 1) if -(-n // m) * -(-k // lanes) <= 60] or [n]
-        chosen.setdefault(layer_name(node), (lanes, r.choice(outs)))
+        chosen.setdefault(node.meta["quire_path"], (lanes, r.choice(outs)))
     return chosen
 
 
@@ -459,6 +460,21 @@ def test_five_hundred_networks_and_a_million_codes(tmp_path: Path, seed: int):
     case = make(seed, tmp_path, 10_000)
     check(case, seed, 10_000)
     check_sources(case.design)
+
+
+def test_one_scale_for_a_row_and_static_powers_of_two(tmp_path: Path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, 5), nn.Linear(5, 3))
+    graph = quire.capture(model, (torch.randn(2, 7),))
+    first = next(s.name for s in quire.sites(graph).values() if s.role == "input")
+    row = Entry.of('block(fixed(6,4),size="all",scale=pow2(4))')
+    static = Entry(parse("block(fixed(6,4),size=4,scale=pow2(4))"), scale=0.5)
+    plan = quire.Plan({first: row, "0.input": row, "2.input": static, "3.input": row})
+    plan |= {f"{layer}.weight": row for layer in (0, 2, 3)}
+    q = quire.quantize(graph, plan | {"0.weight": static})
+    design = quire.emit(q, tmp_path, {"0": (2, 2), "2": (4, 2), "3": (2, 2)})
+    x = torch.randn(400, 7) * 2.0 ** torch.randint(-8, 4, (400, 1))
+    check(Case(design, q, (x,)), 0, 1200)
 
 
 def check_sources(design: Design) -> None:
