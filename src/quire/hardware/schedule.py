@@ -61,7 +61,7 @@ def _cheapest(layer: Layer, cycles: int) -> tuple[int, int]:
         best = min(best or (m_in * m_out, -m_in, m_out), (m_in * m_out, -m_in, m_out))
     if best is None:
         raise HardwareError(
-            f"{layer.name}: {cycles} cycles a sample are too few; it takes {layer.fastest} at least "
-            f"(lanes in are at most {max(layer.lanes_in)})"
+            f"{layer.name}: {cycles} cycles a sample are too few; it takes {layer.fastest} at "
+            f"least (lanes in are at most {max(layer.lanes_in)})"
         )
     return -best[1], best[2]

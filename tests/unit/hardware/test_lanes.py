@@ -45,7 +45,7 @@ def test_lanes_in_divide_the_blocks() -> None:
 
 
 def test_an_interval_that_is_too_short_names_the_shortest() -> None:
-    with pytest.raises(HardwareError, match=r"fc: 5 cycles .* takes 6 at least"):
+    with pytest.raises(HardwareError, match="fc: 5 cycles .* it takes 6 at least"):
         for_interval([LAYER], 5)
 
 
