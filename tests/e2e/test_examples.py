@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,12 @@ def run(name: str, *arguments: str, folder: Path) -> dict[str, list[float]]:
         if len(words) > 4 and all(word.replace(".", "").isdigit() for word in numbers):
             rows[" ".join(words[:-4])] = [float(word) for word in numbers]
     return rows
+
+
+def drawn(page: Path) -> dict[str, Any]:
+    """The data that a page draws."""
+    text = page.read_text()
+    return json.loads(text.split('type="application/json" id="results">')[1].split("</script>")[0])
 
 
 def check_rows(rows: dict[str, list[float]]) -> None:
@@ -69,11 +76,18 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (images,) = found.calibration
     assert torch.equal(loaded(images), quire.quantize(graph, plan)(images))
 
-    page = (out / "page.html").read_text()
-    data = json.loads(page.split('type="application/json" id="results">')[1].split("</script>")[0])
+    data = drawn(out / "page.html")
     assert {trial["label"] for trial in data["trials"]} >= {f"uniform {name}" for name in UNIFORM}
     assert [row["label"] for row in data["figures"]] == list(rows)
     assert len(data["tensors"]) == 36  # the sites
+
+    data = drawn(out / "hardware.html")
+    assert "360 samples, 3,600 output values" in data["summary"][1]
+    assert data["summary"][1].endswith("none differs")
+    assert data["target"] == "xc7"
+    measured = {name: figure for name, _, figure in data["compared"]}
+    assert quire.Design.load(out / "hardware").latency == measured["latency (cycles)"]
+    assert measured["LUT"] > 0
 
 
 def test_the_character_model(tmp_path: Path):
