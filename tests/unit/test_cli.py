@@ -257,6 +257,9 @@ def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> 
     )
     assert code == 0
     assert "m2: 4 x 16, unrolled" in output
+    code, _, errors = main("emit", "cli_demo:task", "-p", "p.json", "--check", "--dsp", "1")
+    assert code == 2
+    assert "DSP" in errors
     assert not list(tmp_path.rglob("*.sv"))
 
 

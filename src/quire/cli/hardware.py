@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -41,9 +42,16 @@ def emit(
         typer.Argument(metavar="[FOLDER]", help="Where the design goes; not needed with --check."),
     ] = None,
     rate: Annotated[
-        float, typer.Option(help="Samples a second that layers without --lanes have to reach.")
-    ] = 1e6,
+        float | None,
+        typer.Option(
+            help="Samples a second that layers without --lanes have to reach; default: a million, "
+            "or with a budget as many as it allows."
+        ),
+    ] = None,
     clock: Annotated[float, typer.Option(help="Hz of the clock at which they have to.")] = 200e6,
+    dsp: Annotated[int | None, typer.Option(help="DSP blocks to keep within, on 7 series.")] = None,
+    lut: Annotated[int | None, typer.Option(help="LUTs to keep within, as estimated.")] = None,
+    bram: Annotated[int | None, typer.Option(help="Memories of 18 Kbit to keep within.")] = None,
     lanes: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,11 +74,11 @@ def emit(
     """
     from quire.explore import Task
     from quire.graph import capture
-    from quire.hardware.emit import emit as write_design
-    from quire.hardware.lower import lanes_for, lower
+    from quire.hardware import emit as write_design
     from quire.precision import Plan, quantize
 
     chosen = _chosen_lanes(lanes or [])
+    wanted: dict[str, Any] = {"rate": rate, "clock": clock, "dsp": dsp, "lut": lut, "bram": bram}
     target = None if check else _check_target(folder)
     found = Task.resolve(task)
     with working("capturing the model"):
@@ -79,11 +87,12 @@ def emit(
     adapted = loaded.for_hardware(graph, _data(found))
     q = quantize(graph, adapted)
     if target is None:
-        design = lower(q, lanes_for(q, chosen, rate, clock))
+        with TemporaryDirectory() as nowhere:
+            design = write_design(q, nowhere, chosen, **wanted)
         out.print(f"{design}\nnothing stands in the way; nothing was written", markup=False)
         return
     with working("writing the design"):
-        design = write_design(q, target, chosen, rate=rate, clock=clock)
+        design = write_design(q, target, chosen, **wanted)
     adapted.save(target / "plan.json")
     out.print(f"{design}\ndesign: {target}", markup=False, highlight=False)
 
@@ -217,10 +226,10 @@ def _resources_table(found: Synthesis) -> Table:
     return table
 
 
-def _chosen_lanes(texts: Sequence[str]) -> Lanes | Literal["unroll"]:
+def _chosen_lanes(texts: Sequence[str]) -> Lanes | Literal["auto", "unroll"]:
     if list(texts) == ["unroll"]:
         return "unroll"
-    return pairs("--lanes", texts, _to_lanes, "LAYER", "fc1=8,1")
+    return pairs("--lanes", texts, _to_lanes, "LAYER", "fc1=8,1") or "auto"
 
 
 def _to_lanes(text: str) -> tuple[int, int] | Literal["unroll"]:

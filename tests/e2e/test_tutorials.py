@@ -1,0 +1,96 @@
+"""The tutorials' code blocks parse; nightly they run, in order, in a folder of their own.
+
+A block that begins with a comment of a file's name is that file, or with "add to", is added to its
+end; the other blocks of Python are one script, which runs before the shell blocks.
+"""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+NAME = re.compile(r"(?:#|//) (add to )?([\w/.]+\.(?:py|sv))\n")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    line: int
+
+    @property
+    def file(self) -> str | None:
+        """The file that the block is, if it is one."""
+        found = NAME.match(self.text)
+        return found[2] if found else None
+
+    @property
+    def is_added(self) -> bool:
+        """Whether it goes to the end of a file that is there."""
+        found = NAME.match(self.text)
+        return bool(found and found[1])
+
+    def write(self, folder: Path) -> None:
+        assert self.file is not None
+        target = folder / self.file
+        assert target.exists() == self.is_added, f"line {self.line}: is {self.file} there?"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("a") as file:
+            file.write(f"\n\n{self.text}" if self.is_added else self.text)
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    text = path.read_text()
+    for found in BLOCK.finditer(text):
+        yield Block(found[1], found[2], text[: found.start()].count("\n") + 1)
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_the_blocks_of_a_tutorial_parse(path: Path) -> None:
+    found = list(blocks(path))
+    assert {block.language for block in found} <= {"python", "systemverilog", "sh", "text"}
+    assert path.read_text().count("```") == 2 * len(found)
+    python = [block for block in found if block.language == "python"]
+    assert len(python) >= 4
+    for block in python:
+        ast.parse(block.text, filename=f"{path}:{block.line}")
+        assert max(map(len, block.text.splitlines())) <= 100
+    assert all(block.file for block in found if block.language == "systemverilog")
+    assert "@" not in re.sub(r"^\s*@\w.*$|[\w.]+@[\w.]+|::@\w+", "", path.read_text(), flags=re.M)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_a_tutorial_runs(path: Path, tmp_path: Path) -> None:
+    """In a copy of the sources, which a tutorial may change."""
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "src" / "quire", source / "quire")
+    environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{tmp_path}"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script: list[str] = []
+    shell: list[str] = []
+    for block in blocks(path):
+        if block.file is not None:
+            block.write(tmp_path)
+        elif block.language == "python":
+            script.append(block.text)
+        elif block.language == "sh":
+            shell.append(block.text)
+    (tmp_path / "tutorial.py").write_text("\n".join(script))
+    commands = [[sys.executable, "-W", "error", "tutorial.py"], ["sh", "-e", "-c", "".join(shell)]]
+    for command in commands[: 1 + bool(shell)]:
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        assert "none differs" in done.stdout
