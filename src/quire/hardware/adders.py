@@ -54,7 +54,8 @@ class AdderGraph:
     """Inputs are the values 0 to inputs - 1, adders the values after them, in order.
 
     outputs: a term for each row of the matrix; None where the row is zero. rows: what each value
-    is of the inputs, integers (inputs,). depths: adders in a row before each value.
+    is of the inputs, integers (inputs,). depths: adders in a row before each value. solver: what
+    found it.
     """
 
     inputs: int
@@ -63,6 +64,7 @@ class AdderGraph:
     rows: list[Integer] = field(default_factory=list[Integer])
     depths: list[int] = field(default_factory=list[int])
     known: dict[Adder, int] = field(default_factory=dict[Adder, int])
+    solver: str = ""
 
     @staticmethod
     def of_inputs(count: int) -> AdderGraph:
@@ -118,6 +120,7 @@ def solve(matrix: Integer, intervals: Intervals, solver: str = "auto") -> AdderG
     if chosen == "da4ml" and _bits(matrix) > _FLOAT_BITS:
         chosen = "plain"  # it takes the matrix in fp32
     graph = SOLVERS[chosen](matrix, intervals)
+    graph.solver = chosen
     if not (graph.matrix() == matrix).all():
         raise HardwareError(f"the adder graph of {chosen} is not the matrix: take another solver")
     return graph

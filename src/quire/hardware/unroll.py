@@ -91,8 +91,8 @@ def unrolled(
     data = logic.outputs(offsets, total)
     b.interval = prod(net.shape[:-1])
     b.detail = (
-        f"{n} x {k}, unrolled: {len(graph.adders)} adders, {graph.depth} in a row, sums of "
-        f"{total.bits} bits"
+        f"{n} x {k}, unrolled: {len(graph.adders)} adders ({graph.solver}), "
+        f"{graph.depth} in a row, sums of {total.bits} bits"
     )
     return replace(logic.net, shape=(*net.shape[:-1], n), lanes=n, values=total, data=data)
 
