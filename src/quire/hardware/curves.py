@@ -249,7 +249,9 @@ def _cast_float(p: Numbers) -> tuple[float, ...]:
 
 
 def _cast_table(p: Numbers) -> tuple[float, ...]:
-    return p["LANES"] * 2 ** p["BITS"] * p["IN_W"], p["LANES"] * 2 ** p["BITS"], p["LANES"]
+    """Comparisons one after the other, and the thresholds that they choose from."""
+    terms = (p["IN_W"] * p["BITS"], p["IN_W"] * 2 ** p["BITS"] / 64, 1)
+    return tuple(p["LANES"] * term for term in terms)
 
 
 # ------------------------------------------------------------------------------------ arithmetic
@@ -371,6 +373,7 @@ def _linear(p: Numbers) -> tuple[float, ...]:
         x.products
         * _shifter(p["ALIGNED_W"], p["X_SIG_W"] + p["W_SIG_W"], x.reach)
         * p["HAS_SHIFT"],
+        x.products * p["ALIGNED_W"] * p["HAS_SHIFT"],
         outs * first * (not in_dsp),
         outs * first * in_dsp,
         outs * later,

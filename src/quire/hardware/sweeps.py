@@ -50,6 +50,37 @@ def _linear(r: random.Random) -> Point:
     }
 
 
+ELEMENTS = ((2, 0), (2, 3), (2, 3), (3, 2), (3, 2), (4, 0), (4, 0), (5, 2), (6, 0), (8, 0))
+"""Bits of the significand and of the shift of elements: ternary, log4, e2m1, int4, e2m3, ..."""
+
+
+def _linear_alike(r: random.Random) -> Point:
+    """Input and weight of one format, as most plans have them."""
+    sig, shift = r.choice(ELEMENTS)
+    m_in, m_out = r.choice(((1, 1), (4, 1), (8, 1), (2, 2), (4, 2)))
+    aligned = 2 * (sig + 2**shift - 3) + 1 if shift else 2 * sig
+    scaled = r.random() < 0.4
+    return {
+        **_linear(r),
+        "M_IN": m_in,
+        "M_OUT": m_out,
+        "K_LAST": m_in,
+        "K_BEATS": r.choice((4, 8, 16)),
+        "GROUPS": r.choice((5, 16, 32)),
+        "X_SIG_W": sig,
+        "X_SHIFT_W": max(1, shift),
+        "X_SCALE_W": 4 if scaled else 1,
+        "W_SIG_W": sig,
+        "W_SHIFT_W": max(1, shift),
+        "HAS_SHIFT": int(shift > 0),
+        "ALIGNED_W": aligned,
+        "HAS_SCALE": int(scaled),
+        "SCALE_SIG_W": 2,
+        "SCALE_SHIFT_W": 1,
+        "ACC_W": aligned + 5 + 14 * scaled,
+    }
+
+
 def _lanes(r: random.Random) -> int:
     return r.choice((1, 2, 4))
 
@@ -99,7 +130,7 @@ def _concat(r: random.Random) -> Point:
 
 
 def _block_scale(r: random.Random) -> Point:
-    lanes, in_w = r.choice((1, 2, 4, 8, 16)), r.choice((8, 12, 20, 28, 40))
+    lanes, in_w = r.choice((1, 2, 4, 8)), r.choice((12, 20, 28, 36))
     code_w = r.choice((4, 4, 8))
     most = (1 << code_w) - 2
     high = min(most, r.choice((6, 10, 14)))
@@ -145,8 +176,9 @@ def _decoder(r: random.Random) -> Point:
 
 
 def _table_cast(r: random.Random) -> Point:
-    bits, in_w = r.choice((2, 3, 4, 5)), r.choice((12, 16, 24, 32))
-    thresholds = sorted(r.getrandbits(in_w - 1) for _ in range(2**bits - 1))
+    bits, in_w = r.choice((2, 3, 4, 5, 6, 8)), r.choice((12, 16, 24, 32))
+    step = r.randrange(2 ** (in_w - bits - 2), 2 ** (in_w - bits - 1))  # those of a real scale
+    thresholds = [(2 * i + 1) * step // 2 for i in range(2**bits - 1)]
     return {
         "LANES": r.choice((1, 2, 4)),
         "IN_W": in_w,
@@ -232,13 +264,13 @@ SWEEPS: Mapping[str, Callable[[], list[Point]]] = {
     "quire_align": _drawn(16, _align),
     "quire_axis_in": _drawn(8, _axis),
     "quire_axis_out": _drawn(8, _axis),
-    "quire_block_scale": _drawn(28, _block_scale),
+    "quire_block_scale": _drawn(12, _block_scale),
     "quire_cast_binary": lambda: [{"LANES": n, "IN_W": w} for n, w in ((1, 12), (4, 24), (8, 20))],
     "quire_cast_dmf": _drawn(12, _minifloat_cast),
     "quire_cast_fixed": _drawn(10, _cast(BITS=(2, 4, 6, 8, 10), SYMMETRIC=(0, 1))),
     "quire_cast_log": _drawn(7, _cast(BITS=(4, 6, 8))),
     "quire_cast_minifloat": _drawn(12, _minifloat_cast),
-    "quire_cast_table": _drawn(8, _table_cast),
+    "quire_cast_table": _drawn(9, _table_cast),
     "quire_cast_ternary": _drawn(4, _cast()),
     "quire_cast_ufixed": _drawn(6, _cast(BITS=(2, 4, 6, 8, 10))),
     "quire_concat": _drawn(6, _concat),
@@ -251,7 +283,7 @@ SWEEPS: Mapping[str, Callable[[], list[Point]]] = {
     "quire_fifo": _drawn(12, _fifo),
     "quire_fork": lambda: [{"N": n, "WIDTH": w} for n, w in ((2, 8), (3, 40), (2, 100), (5, 8))],
     "quire_join": lambda: [{"N": n, "WIDTH": w} for n, w in ((2, 16), (3, 40), (5, 100))],
-    "quire_linear": _drawn(26, _linear),
+    "quire_linear": lambda: _drawn(26, _linear)() + _drawn(14, _linear_alike)(),
     "quire_lookup": _drawn(8, _lookup),
     "quire_mul": _drawn(8, _mul),
     "quire_register": lambda: [{"WIDTH": w} for w in (1, 8, 20, 64, 200)],
