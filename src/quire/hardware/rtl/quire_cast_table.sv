@@ -28,9 +28,9 @@ module quire_cast_table #(
 
   // Entry i in place i + 1, which is the code so far with the bit that is compared.
   function automatic logic [(1<<BITS)*PLACE_W-1:0] places();
-    places = '0;
+    places[0 +: PLACE_W] = '0;
     for (int i = 1; i < (1 << BITS); i++) begin
-      places[i*PLACE_W +: IN_W] = THRESHOLDS[(i-1)*IN_W +: IN_W];
+      places[i*PLACE_W +: PLACE_W] = PLACE_W'(THRESHOLDS[(i-1)*IN_W +: IN_W]);
     end
   endfunction
   localparam logic [(1<<BITS)*PLACE_W-1:0] PLACES = places();
