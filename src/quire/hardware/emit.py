@@ -49,7 +49,7 @@ def emit(
     q: a graph from `quantize`, with a plan from `plan.for_hardware` or one as narrow.
     path: the folder; what an earlier `emit` wrote there is replaced.
     lanes: {path of a linear layer: (M_in, M_out)}, the products that it forms in a cycle; "auto"
-        takes the fewest with which `rate` samples a second (a million) are met at a clock of
+        takes the cheapest with which `rate` samples a second (a million) are met at a clock of
         `clock` Hz, or with a budget alone the fastest design within it.
         "unroll", for all layers or one of them, makes the weights constants in logic, with a row
         each cycle. levels: adders in a row between two registers there.

@@ -31,7 +31,7 @@ def lanes_for(
     """The lanes of every linear layer.
 
     lanes: "unroll", {layer: (M_in, M_out) or "unroll"}, or "auto": those that meet `rate` samples a
-    second at `clock` Hz with the fewest products, or without a rate the fastest within `budget`,
+    second at `clock` Hz most cheaply, or without a rate the fastest within `budget`,
     {"DSP", "LUT" or "BRAM": at most}. build: the design for lanes, whose estimate is compared.
     Raises HardwareError for lanes that are not legal, and a rate or budget that cannot be met.
     """

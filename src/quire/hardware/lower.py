@@ -370,7 +370,11 @@ class _Lowering:
 
     def _unary(self, node: Node) -> Chain:
         """A function of one number: evaluated over all codes when a cast says what it becomes."""
-        source = node.all_input_nodes[0]
+        source, *others = node.all_input_nodes
+        if others:
+            raise HardwareError(
+                f"{node.target} reads a second tensor: a table is a function of one number"
+            )
         value = self.value(source)
         if isinstance(value, Chain):
             return replace(value, nodes=(*value.nodes, node))

@@ -42,26 +42,27 @@ class Layer:
         return self.rows * -(-self.k // m_in) * -(-self.n // m_out)
 
 
-def for_interval(layers: list[Layer], cycles: int) -> dict[str, tuple[int, int]]:
-    """The fewest products a cycle with which every layer meets an interval.
+SUM = 2
+"""What a lane out costs besides its products, in products: an accumulator, a bias and a cast."""
 
-    Of equal products, the one with the most lanes in, which has the fewest accumulators.
+
+def for_interval(layers: list[Layer], cycles: int) -> dict[str, tuple[int, int]]:
+    """The cheapest lanes with which every layer meets an interval.
+
+    A lane out costs its M_in products and `SUM` more; of equal costs, the most lanes in.
     """
     return {layer.name: _cheapest(layer, cycles) for layer in layers}
 
 
 def _cheapest(layer: Layer, cycles: int) -> tuple[int, int]:
-    best: tuple[int, int, int] | None = None
+    legal: list[tuple[int, int]] = []
     for m_in in layer.lanes_in:
-        per_group = layer.rows * -(-layer.k // m_in)
-        groups = cycles // per_group
-        if groups == 0:
-            continue
-        m_out = -(-layer.n // min(groups, layer.n))
-        best = min(best or (m_in * m_out, -m_in, m_out), (m_in * m_out, -m_in, m_out))
-    if best is None:
+        groups = cycles // (layer.rows * -(-layer.k // m_in))
+        if groups:
+            legal.append((m_in, -(-layer.n // min(groups, layer.n))))
+    if not legal:
         raise HardwareError(
             f"{layer.name}: {cycles} cycles a sample are too few; it takes {layer.fastest} at "
             f"least (lanes in are at most {max(layer.lanes_in)})"
         )
-    return -best[1], best[2]
+    return min(legal, key=lambda pair: ((pair[0] + SUM) * pair[1], -pair[0]))

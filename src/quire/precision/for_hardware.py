@@ -28,8 +28,8 @@ INPUT = 16
 CONSTANT = Entry.of("minifloat(e=8,m=15)")
 """A scalar constant keeps 16 significant bits."""
 
-_LOGIC = ("relu", "relu6", "hardtanh", "clamp", "dropout")
-"""Functions of one number whose exact meaning takes any input."""
+_LOGIC = ("relu", "dropout")
+"""Functions of one number that hardware computes without a table."""
 
 
 def for_hardware(plan: Plan, graph: GraphModule, calibration: Data, quiet: bool = False) -> Plan:
