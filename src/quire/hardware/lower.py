@@ -17,6 +17,7 @@ from quire.formats.table import Table
 from quire.graph.rewrite import arguments
 from quire.hardware import cells
 from quire.hardware.design import Design, Stage
+from quire.hardware.lanes import layers_of
 from quire.hardware.linear import MAX_ACCUMULATOR, Weight, linear
 from quire.hardware.lookup import WIDEST_TABLE, Chain, lookup
 from quire.hardware.nodes import (
@@ -32,11 +33,18 @@ from quire.hardware.nodes import (
     redundant_casts,
     sample_shape,
 )
-from quire.hardware.schedule import Lanes
+from quire.hardware.schedule import Lanes, Layer
 from quire.hardware.stage import Builder, Net
 from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes, Integers, Stream
-from quire.hardware.timing import PASSES_READY, alternated, departures, joined, queue_depth
+from quire.hardware.timing import (
+    PASSES_READY,
+    alternated,
+    departures,
+    joined,
+    most_waiting,
+    queue_depth,
+)
 from quire.hardware.unroll import LEVELS, unrolled
 from quire.ops import op_of
 from quire.precision.cast import cast
@@ -95,6 +103,7 @@ class _Lowering:
         self.arrivals: dict[str, list[int]] = {}
         self.alias = redundant_casts(q, self.statics)
         self.readers = readers_of(q, self.alias, self.statics)
+        self.pace = max((_cycles(layer, lanes) for layer in layers_of(q)), default=1)
         self.names: set[str] = set()
         self.depths: dict[str, int] = {}
 
@@ -284,12 +293,21 @@ class _Lowering:
         depth = queue_depth(self.arrivals[stream.name], taken, self.slowest())
         if depth <= 1:
             return stream
+        return self.queue(stream, depth + 2)
+
+    def evened(self, stream: Stream, cycles: int) -> Stream:
+        """A queue where beats come unevenly to a layer that takes each in `cycles` cycles: without
+        one, the layer before would wait, and no sample could make up for it."""
+        waiting = most_waiting(self.arrivals[stream.name], cycles, self.slowest())
+        return self.queue(stream, waiting + 1) if waiting > 1 else stream
+
+    def queue(self, stream: Stream, depth: int) -> Stream:
         builder = self.builder(f"{stream.name}__fifo", "fifo")
-        return self.finish(builder, [cells.fifo(builder.read(stream), depth + 2)], stream.node)[0]
+        return self.finish(builder, [cells.fifo(builder.read(stream), depth)], stream.node)[0]
 
     def slowest(self) -> int:
-        """The interval so far."""
-        busy = [stage.interval for stage in self.stages]
+        """The interval, of what is known so far: that of the layers comes from their lanes."""
+        busy = [self.pace, *(stage.interval for stage in self.stages)]
         return max([*busy, *(stream.beats for stream in self.inputs)], default=1)
 
     def input_major(self, stream: Stream) -> bool:
@@ -428,13 +446,18 @@ def _linear(self: _Lowering, node: Node) -> Net:
             f"lanes=({m_in}, {m_out}): {m_in} lanes in do not lie within a block of {illegal[0]}; "
             f"legal are {', '.join(map(str, legal))}"
         )
+    m_out = min(m_out, len(matrix.codes))
+    input_major = self.input_major(stream)
+    groups = -(-len(matrix.codes) // m_out)
+    if input_major and groups > 1 and stream.row_beats > 1:
+        stream = self.evened(stream, groups)
     builder = self.builder(identifier(name), "linear")
     return linear(
         builder.read(stream),
         matrix,
         biases,
-        min(m_out, len(matrix.codes)),
-        self.input_major(stream),
+        m_out,
+        input_major,
         self.rom,
         self.max_accumulator,
     )
@@ -534,6 +557,12 @@ _MOVEMENTS: dict[Any, Callable[[_Lowering, Node], Any]] = {_ATEN.cat.default: _c
 
 def _movement(self: _Lowering, node: Node) -> Any:
     return _MOVEMENTS.get(node.target, _moved)(self, node)
+
+
+def _cycles(layer: Layer, lanes: Lanes) -> int:
+    """Cycles a sample of a layer with its lanes."""
+    pair = lanes[layer.name]
+    return layer.rows if pair == "unroll" else layer.interval(*pair)
 
 
 def _settled(net: Net) -> Net:

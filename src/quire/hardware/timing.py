@@ -5,6 +5,7 @@ A step maps the times at which beats arrive to the times at which beats leave.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -155,6 +156,22 @@ STEPS: dict[str, Callable[..., Times]] = {
     "convert": _convert,
     "repack": _repack,
 }
+
+
+def most_waiting(arrivals: Times, cycles: int, interval: int) -> int:
+    """The most beats that are there at once before a step that takes each in `cycles` cycles, one
+    after the other, where a sample comes each `interval` cycles."""
+    come = [t + n * interval for n in range(_SAMPLES) for t in arrivals]
+    gone: Times = []
+    free = 0
+    for t in come:
+        free = max(t, free) + cycles
+        gone.append(free)
+    return max(i + 1 - bisect_right(gone, t) for i, t in enumerate(come))
+
+
+_SAMPLES = 8
+"""Samples after which the delays of one another have settled."""
 
 PASSES_READY = ("delay", "input-major", "convert")
 """Steps through which ready may pass in the same cycle."""
