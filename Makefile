@@ -17,7 +17,7 @@ help:  ## print this list
 	@echo
 	@echo "PYTHON=python3.12 make test  takes another interpreter than python3."
 
-demo: $(READY)  ## train, search, report and pack a small vision transformer (3 minutes)
+demo: $(READY)  ## train, search, report, pack; then an accelerator (3 minutes)
 	$(BIN)/python examples/demo.py
 
 test: $(READY)  ## run the tests that every change must pass
