@@ -16,7 +16,7 @@ from quire.errors import HardwareError
 from quire.formats import Block, Encoded, Format
 from quire.hardware.cells import Decoded, decode
 from quire.hardware.elements import decoder, interval
-from quire.hardware.stage import Net
+from quire.hardware.stage import Net, part
 from quire.hardware.stream import Codes, Integers, check_products, odd_part
 from quire.hardware.timing import Step
 
@@ -90,6 +90,16 @@ class _Grid:
     exponent: int
     signs: Integer
     shifts: npt.NDArray[np.int64]
+
+    @property
+    def sign_bits(self) -> int:
+        """Bits of the two's complement of an odd part."""
+        return 1 + max(1, *(int(s).bit_length() for s in self.signs.flatten()))
+
+    @property
+    def shift_bits(self) -> int:
+        """Bits of a shift."""
+        return max(1, int(self.shifts.max()).bit_length())
 
     @property
     def is_plain(self) -> bool:
@@ -194,6 +204,19 @@ class _Geometry:
         return _Geometry(n, k, net.lanes, m_out, beats, groups, block_beats, input_major or alike)
 
     @property
+    def parameters(self) -> dict[str, int | bool]:
+        """Those of the cell."""
+        return {
+            "K_BEATS": self.beats,
+            "K_LAST": self.k - (self.beats - 1) * self.m_in,
+            "GROUPS": self.groups,
+            "M_IN": self.m_in,
+            "M_OUT": self.m_out,
+            "INPUT_MAJOR": self.input_major,
+            "BLOCK_BEATS": self.block_beats,
+        }
+
+    @property
     def steps(self) -> int:
         return self.beats * self.groups
 
@@ -228,49 +251,31 @@ def _cell(
     g: _Geometry,
     rom: str,
 ) -> Net:
+    """The cell that multiplies and sums, and the memories that it reads."""
     b = net.builder
-    element = Codes(weight.format).element
-    w = decoder(element)
+    w = decoder(Codes(weight.format).element)
     has_shift = bool(x.shift_bits or w.shift_bits)
     has_scale = bool(x.scale_bits) or not grid.is_plain
-    sig_bits = 1 + max(1, *(int(s).bit_length() for s in grid.signs.flatten()))
-    shift_bits = max(1, int(grid.shifts.max()).bit_length())
     latency = 0 if g.steps == 1 else 2
+    product_bits = x.sig_bits + w.sig_bits
+    aligned = max(_product_bits(net, weight), product_bits) if has_shift else product_bits
 
     enable = b.wire("rom_en", 1)
-    padded = _padded(weight.codes, g, _zero_code(element))
-    words = [_fields(padded[o, k].flatten().tolist(), element.bits) for o, k in g.order]
-    codes, step = _words(net, "weight", g.m_in * g.m_out * element.bits, words, enable, rom)
-    sig = b.wire("weight_sig", g.m_in * g.m_out * w.sig_bits)
-    shift = b.wire("weight_shift", g.m_in * g.m_out * max(1, w.shift_bits))
-    b.cell(
-        w.cell,
-        {"LANES": g.m_in * g.m_out, **w.parameters},
-        {"code_i": codes, "sig_o": sig, "shift_o": shift},
-    )
-    scale_words = _scale_words(grid, g, sig_bits, shift_bits)
-    scale_bits = g.m_out * (sig_bits + shift_bits)
-    scale_word, scale_step = _words(net, "scale", scale_bits, scale_words, enable, rom)
+    weight_ports = _weights(net, weight, g, enable, rom)
+    scale_ports = _scales(net, grid, g, enable, rom)
     bias, group = _bias(net, biases, total.bits, g, enable, rom)
-
     if not b.memories:
         b.wire("unused_rom_en", 1, enable)
 
     valid, ready, data = net.stepped("sum", g.m_out * total.bits)
     tree = ((g.m_in - 1).bit_length() + 1) // 2
-    depth = latency + 2 + has_shift + tree + has_scale
     kind = "input-major" if g.input_major else "output-major"
+    depth = latency + 2 + has_shift + tree + has_scale
     b.steps.append(Step(kind, (g.beats, g.groups, depth)))
-    aligned = max(_product_bits(net, weight), x.sig_bits + w.sig_bits)
     b.clocked(
         "quire_linear",
         {
-            "K_BEATS": g.beats,
-            "K_LAST": g.k - (g.beats - 1) * g.m_in,
-            "GROUPS": g.groups,
-            "M_IN": g.m_in,
-            "M_OUT": g.m_out,
-            "INPUT_MAJOR": g.input_major,
+            **g.parameters,
             "ROM_LATENCY": latency,
             "X_SIG_W": x.sig_bits,
             "X_SHIFT_W": max(1, x.shift_bits),
@@ -278,11 +283,10 @@ def _cell(
             "W_SIG_W": w.sig_bits,
             "W_SHIFT_W": max(1, w.shift_bits),
             "HAS_SHIFT": has_shift,
-            "ALIGNED_W": aligned if has_shift else x.sig_bits + w.sig_bits,
+            "ALIGNED_W": aligned,
             "HAS_SCALE": has_scale,
-            "SCALE_SIG_W": sig_bits,
-            "SCALE_SHIFT_W": shift_bits,
-            "BLOCK_BEATS": g.block_beats,
+            "SCALE_SIG_W": grid.sign_bits,
+            "SCALE_SHIFT_W": grid.shift_bits,
             "ACC_W": total.bits,
         },
         {
@@ -292,12 +296,8 @@ def _cell(
             "in_shift_i": x.shift,
             "in_scale_i": x.scale,
             "rom_en_o": enable,
-            "weight_addr_o": step,
-            "weight_sig_i": sig,
-            "weight_shift_i": shift,
-            "scale_addr_o": scale_step,
-            "scale_sig_i": f"{scale_word}[0 +: {g.m_out * sig_bits}]",
-            "scale_shift_i": f"{scale_word}[{g.m_out * sig_bits} +: {g.m_out * shift_bits}]",
+            **weight_ports,
+            **scale_ports,
             "bias_addr_o": group,
             "bias_i": bias,
             "out_valid_o": valid,
@@ -306,6 +306,32 @@ def _cell(
         },
     )
     return Net(b, (*net.shape[:-1], g.n), g.m_out, total, valid, ready, data)
+
+
+def _weights(net: Net, weight: Weight, g: _Geometry, enable: str, rom: str) -> dict[str, str]:
+    """The decoded weights of each step, as ports of the cell."""
+    b, element, lanes = net.builder, Codes(weight.format).element, g.m_in * g.m_out
+    w = decoder(element)
+    padded = _padded(weight.codes, g, _zero_code(element))
+    words = [_fields(padded[o, k].flatten().tolist(), element.bits) for o, k in g.order]
+    codes, address = _words(net, "weight", lanes * element.bits, words, enable, rom)
+    sig = b.wire("weight_sig", lanes * w.sig_bits)
+    shift = b.wire("weight_shift", lanes * max(1, w.shift_bits))
+    ports = {"code_i": codes, "sig_o": sig, "shift_o": shift}
+    b.cell(w.cell, {"LANES": lanes, **w.parameters}, ports)
+    return {"weight_addr_o": address, "weight_sig_i": sig, "weight_shift_i": shift}
+
+
+def _scales(net: Net, grid: _Grid, g: _Geometry, enable: str, rom: str) -> dict[str, str]:
+    """The scales of the weights' blocks, as ports of the cell."""
+    signs, shifts = g.m_out * grid.sign_bits, g.m_out * grid.shift_bits
+    words = _scale_words(grid, g)
+    word, address = _words(net, "scale", signs + shifts, words, enable, rom)
+    return {
+        "scale_addr_o": address,
+        "scale_sig_i": part(word, 0, signs),
+        "scale_shift_i": part(word, signs, shifts),
+    }
 
 
 def _words(
@@ -358,14 +384,14 @@ def _zero_code(element: Format) -> int:
     return int(element.encode(torch.zeros(1)).codes)
 
 
-def _scale_words(grid: _Grid, g: _Geometry, sig_bits: int, shift_bits: int) -> list[int]:
+def _scale_words(grid: _Grid, g: _Geometry) -> list[int]:
     """{shifts, odd parts} of the M_out scales of each step."""
     rows = np.minimum(np.arange(g.groups * g.m_out), g.n - 1)
     signs, shifts = grid.signs[rows], grid.shifts[rows]
     return [
-        _fields(signs[o * g.m_out : (o + 1) * g.m_out, k].tolist(), sig_bits)
-        | _fields(shifts[o * g.m_out : (o + 1) * g.m_out, k].tolist(), shift_bits)
-        << (g.m_out * sig_bits)
+        _fields(signs[o * g.m_out : (o + 1) * g.m_out, k].tolist(), grid.sign_bits)
+        | _fields(shifts[o * g.m_out : (o + 1) * g.m_out, k].tolist(), grid.shift_bits)
+        << (g.m_out * grid.sign_bits)
         for o, k in g.scale_order
     ]
 

@@ -82,8 +82,6 @@ class _Failed:
 UNROLLED = "unrolled"
 """The kind of a stage with an unrolled layer. ready passes it in one gate for each register."""
 
-Value = "Net | list[Stream] | Chain | _Failed"
-
 
 class _Lowering:
     """One pass over the graph; a value is a net that is still open, or streams for its readers."""
