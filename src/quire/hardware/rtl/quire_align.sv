@@ -28,7 +28,9 @@ module quire_align #(
   for (genvar l = 0; l < LANES; l++) begin : gen_lane
     logic [TotalW-1:0] total;
     logic [WideW-1:0]  shifted;
+    logic unused_shifted;  // bits above OUT_W, where the values need fewer than SIG_W allows
 
+    assign unused_shifted = ^shifted;
     assign total   = TotalW'(shift_i[l*SHIFT_W +: SHIFT_W]) + TotalW'(scale_i);
     assign shifted = WideW'(signed'(sig_i[l*SIG_W +: SIG_W])) << total;
     assign x_o[l*OUT_W +: OUT_W] = OUT_W'(shifted);
