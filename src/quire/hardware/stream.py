@@ -177,11 +177,6 @@ class Stream:
         return self.rows * self.row_beats
 
     @property
-    def last_lanes(self) -> int:
-        """Lanes in use in the last beat of a row."""
-        return self.row - (self.row_beats - 1) * self.lanes
-
-    @property
     def beat_bits(self) -> int:
         """Bits of a beat: the values in the low bits, the scale of their block above."""
         return self.lanes * self.values.bits + self.values.beat_scale_bits
