@@ -84,13 +84,14 @@ class Layout:
     """A layout in which a device holds a weight instead of the plain one; it is never saved.
 
     supports: of a case with m = 1; the dtype is that of the activations to come.
-    tile: (plain weight, format, k, dtype) -> weight in this layout.
+    tile: (plain weight, format, k, dtype) -> weight in this layout, or None for one with codes or
+        scales that it does not hold.
     untile: (weight, format, n, k, dtype) -> the plain weight, the exact inverse.
     """
 
     name: str
     supports: Callable[[Case], bool]
-    tile: Callable[[Weight, Format, int, torch.dtype], Weight]
+    tile: Callable[[Weight, Format, int, torch.dtype], Weight | None]
     untile: Callable[[Weight, Format, int, int, torch.dtype], Weight]
 
 

@@ -6,6 +6,7 @@ Each looks its kernel up in `quire.software.kernels`. Formats are strings, which
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -29,12 +30,13 @@ def mx_quantize(x: Tensor, format: str) -> tuple[Tensor, Tensor]:
     Raises `FormatError` for another dtype, and for a format without the plain layout.
     """
     fmt = _checked(x, format)
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    rows = _rows(x)
     m, k = rows.shape
     kernel = select("mx_quantize", case_of(x.device, fmt, m, 0, k, x.dtype))
     assert kernel is not None
     codes, scales = kernel.run(rows, fmt)
-    return codes.reshape(*x.shape[:-1], -1), scales.reshape(*x.shape[:-1], -1)
+    shape = x.shape[:-1]
+    return codes.reshape(*shape, codes.shape[1]), scales.reshape(*shape, scales.shape[1])
 
 
 @mx_quantize.register_fake
@@ -59,7 +61,7 @@ def mx_dequantize(
     fmt = format_of(format)
     _check_dtype("mx_dequantize", format, dtype)
     _check_plain("mx_dequantize", codes, scales, fmt, length)
-    rows, row_scales = (t.reshape(-1, t.shape[-1]).contiguous() for t in (codes, scales))
+    rows, row_scales = _rows(codes), _rows(scales)
     case = case_of(codes.device, fmt, rows.shape[0], 0, length, dtype)
     kernel = select("mx_dequantize", case)
     assert kernel is not None
@@ -129,7 +131,7 @@ def _(
 def _linear(
     x: Tensor, weight: Weight, bias: Tensor | None, format: Block, n: int, layout: str
 ) -> Tensor:
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    rows = _rows(x)
     m, k = rows.shape
     case = case_of(x.device, format, m, n, k, x.dtype)
     kernel = select("mx_linear", case, layout)
@@ -138,6 +140,10 @@ def _linear(
         kernel = select("mx_linear", case)
     assert kernel is not None
     return kernel.run(rows, weight, bias, format, n).reshape(*x.shape[:-1], n)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1]).contiguous()
 
 
 def plain(weight: Weight, layout: str, format: Block, n: int, k: int, dtype: torch.dtype) -> Weight:
