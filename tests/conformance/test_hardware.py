@@ -25,6 +25,7 @@ from quire.formats import Block, Pow2, Scalar, parse
 from quire.hardware import Design, Stalls
 from quire.hardware.emitted import Emitted
 from quire.hardware.lint import lint
+from quire.hardware.schedule import Lanes
 from quire.hardware.toolchain import run_yosys
 from quire.precision.entry import Entry
 
@@ -475,6 +476,26 @@ def test_one_scale_for_a_row_and_static_powers_of_two(tmp_path: Path):
     design = quire.emit(q, tmp_path, {"0": (2, 2), "2": (4, 2), "3": (2, 2)})
     x = torch.randn(400, 7) * 2.0 ** torch.randint(-8, 4, (400, 1))
     check(Case(design, q, (x,)), 0, 1200)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "lanes"),
+    [
+        # The input moves at the pace of the converter to one lane unless a queue stands before it.
+        (Residual(random.Random(0), 7, 7), (4, 7), {"up": (3, 5), "down": (3, 1)}),
+        # The sums of `all` leave faster than rows of other lengths are made of them.
+        (Flattened(3, 6, 3, 3), (3, 3), {"each": (1, 2), "all": (1, 5), "last": (2, 2)}),
+    ],
+    ids=["residual", "flattened"],
+)
+def test_no_step_waits_for_the_one_behind_it(
+    tmp_path: Path, model: nn.Module, shape: Shape, lanes: Lanes
+):
+    x = torch.randn(200, *shape, generator=torch.Generator().manual_seed(0))
+    graph = quire.capture(model.eval(), (x[:2],))
+    plan = quire.Plan.uniform(graph, "fixed(6,4)").for_hardware(graph, (x,), quiet=True)
+    q = quire.quantize(graph, plan)
+    check(Case(quire.emit(q, tmp_path, lanes), q, (x,)), 0, 1000)
 
 
 def check_sources(design: Design) -> None:

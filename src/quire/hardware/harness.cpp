@@ -3,11 +3,12 @@
 //
 // The one argument is a job folder. Read: job.txt (below), in<i>.bin (the beats of source i, samples x beats x bytes).
 // Written: out<i>.bin (the beats of sink i), ends.bin (for each sample the cycle of its last output beat, uint64),
-// probe<i>.bin (the beats of stream i, where probed), wave.vcd, and report.txt, whose lines are "name values".
+// probe<i>.bin (the beats of stream i, where probed), times<i>.bin (the cycles of its first beats, uint64), wave.vcd,
+// and report.txt, whose lines are "name values".
 // job.txt: lines of "samples N", "seed N", "patience N" (cycles without a beat before giving up), "interrupt N"
 // (cycles of beats before a reset that drops them, 0: none),
 // "stalls P P" (sources, sinks), "trace N" (the cycle in which the waveform begins), "top NAME",
-// "source PREFIX BEATS BYTES", "sink PREFIX BEATS BYTES", "stream NAME PROBED".
+// "source PREFIX BEATS BYTES", "sink PREFIX BEATS BYTES", "stream NAME PROBED TIMED" (beats whose cycle is kept).
 //
 // A cycle: inputs change while the clock is low, the model settles, every handshake is sampled, the clock rises.
 // Sample 0 runs alone and without stalls, for the latency; then the others follow one another.
@@ -65,16 +66,19 @@ struct Stream {
   uint8_t* data = nullptr;
   size_t bytes = 0;
   bool probed = false;
-  uint64_t beats = 0, stalls = 0, starved = 0;
+  uint64_t beats = 0, stalls = 0, starved = 0, timed = 0;
   Bytes seen;
+  std::vector<uint64_t> times;
 
   bool moves() const { return *valid & *ready; }
   void count() {
     stalls += *valid & ~*ready & 1;
     starved += *ready & ~*valid & 1;
   }
-  void probe() {
-    if (probed && moves()) seen.insert(seen.end(), data, data + bytes);
+  void keep(uint64_t cycle) {
+    if (!moves()) return;
+    if (times.size() < timed) times.push_back(cycle);
+    if (probed) seen.insert(seen.end(), data, data + bytes);
   }
 };
 
@@ -140,9 +144,12 @@ void report(const Stream& stream, std::ostream& out) {
   close_wave();
   for (size_t i = 0; i < job.sinks.size(); ++i)
     write("out" + std::to_string(i) + ".bin", job.sinks[i].memory.data(), job.sinks[i].memory.size());
-  for (size_t i = 0; i < job.streams.size(); ++i)
-    if (job.streams[i].probed)
-      write("probe" + std::to_string(i) + ".bin", job.streams[i].seen.data(), job.streams[i].seen.size());
+  for (size_t i = 0; i < job.streams.size(); ++i) {
+    const Stream& stream = job.streams[i];
+    const std::string file = std::to_string(i) + ".bin";
+    if (stream.probed) write("probe" + file, stream.seen.data(), stream.seen.size());
+    if (stream.timed) write("times" + file, stream.times.data(), stream.times.size() * sizeof(uint64_t));
+  }
   write("ends.bin", ends.data(), ends.size() * sizeof(uint64_t));
   write("report.txt", text.str().data(), text.str().size());
   std::fflush(nullptr);
@@ -214,7 +221,7 @@ void read_job() {
     }
     if (word == "stream") {
       Stream stream;
-      in >> stream.name >> stream.probed;
+      in >> stream.name >> stream.probed >> stream.timed;
       job.streams.push_back(stream);
     }
   }
@@ -347,7 +354,7 @@ bool move(const Phase& phase) {
   };
   for (auto& stream : job.streams) {
     watch(stream);
-    stream.probe();
+    stream.keep(cycle);
   }
   for (auto& sink : job.sinks)
     if (watch(sink)) take(sink);
@@ -390,6 +397,7 @@ void interrupt(const Phase& phase) {
   const auto forget = [](Stream& stream) {
     stream.beats = 0;
     stream.seen.clear();
+    stream.times.clear();
   };
   for (auto& stream : job.streams) forget(stream);
   for (auto* side : {&job.sources, &job.sinks})

@@ -39,9 +39,11 @@ from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes, Integers, Stream
 from quire.hardware.timing import (
     PASSES_READY,
+    Step,
     alternated,
     departures,
     joined,
+    last_values,
     most_waiting,
     queue_depth,
 )
@@ -271,15 +273,29 @@ class _Lowering:
 
     def with_lanes(self, stream: Stream, lanes: int | None) -> Stream:
         """A stream with another number of lanes, through a converter."""
-        if lanes in (None, stream.lanes):
+        if lanes is None or lanes == stream.lanes:
             return stream
+        if lanes < stream.lanes:
+            stream = self.evened(stream, -(-stream.lanes // lanes))
         builder = self.builder(f"{stream.name}__convert", "convert")
-        return self.close(cells.converted(builder.read(stream), lanes or stream.lanes), stream.node)
+        return self.close(cells.converted(builder.read(stream), lanes), stream.node)
 
-    def balanced(self, streams: list[Stream]) -> list[Stream]:
-        """Streams that are joined beat by beat: a queue on each that runs ahead."""
-        taken = joined([self.arrivals[s.name] for s in streams])
-        return [self._queued(stream, taken) for stream in streams]
+    def balanced(self, streams: list[Stream], lanes: int) -> list[Stream]:
+        """Streams that are joined beat by beat, with so many lanes: each that runs ahead waits in a
+        queue, while its beats are still few."""
+        taken = joined([self._converted(stream, lanes) for stream in streams])
+        return [
+            self.with_lanes(self._queued(stream, _kept(stream, lanes, taken)), lanes)
+            if lanes < stream.lanes
+            else self._queued(self.with_lanes(stream, lanes), taken)
+            for stream in streams
+        ]
+
+    def _converted(self, stream: Stream, lanes: int) -> list[int]:
+        """When the beats of a stream would arrive with another number of lanes."""
+        times = self.arrivals[stream.name]
+        steps = (Step("convert", (stream.lanes, lanes, stream.row)), Step("delay", (1,)))
+        return times if lanes == stream.lanes else departures(steps, [times])
 
     def taking_turns(self, streams: list[Stream]) -> list[Stream]:
         """Streams of which a row of each is taken in turn: a queue on each that has to wait."""
@@ -294,10 +310,11 @@ class _Lowering:
         return self.queue(stream, depth + 2)
 
     def evened(self, stream: Stream, cycles: int) -> Stream:
-        """A queue where beats come unevenly to a layer that takes each in `cycles` cycles: without
-        one, the layer before would wait, and no sample could make up for it."""
+        """A queue where beats come unevenly to what takes each in `cycles` cycles: without one, the
+        layer before or another branch would wait, and no sample could make up for it."""
         waiting = most_waiting(self.arrivals[stream.name], cycles, self.slowest())
-        return self.queue(stream, waiting + 1) if waiting > 1 else stream
+        queued = any(stage.kind == "fifo" and stream in stage.writes for stage in self.stages)
+        return self.queue(stream, waiting + 1) if waiting > 1 and not queued else stream
 
     def queue(self, stream: Stream, depth: int) -> Stream:
         builder = self.builder(f"{stream.name}__fifo", "fifo")
@@ -487,11 +504,16 @@ def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
             raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
         lanes = _common_lanes(streams)
         name = identifier(node.meta["quire_path"] or node.name)
-        streams = self.balanced([self.with_lanes(s, lanes) for s in streams])
+        streams = self.balanced(streams, lanes)
         builder = self.builder(f"{name}__{node.name}", op_of(node).name)  # type: ignore
         return cell(*cells.join([builder.read(stream) for stream in streams]))
 
     return lowered
+
+
+def _kept(stream: Stream, lanes: int, taken: list[int]) -> list[int]:
+    """How long each beat of a stream is needed whose values are taken in beats of fewer lanes."""
+    return last_values(taken, lanes, stream.rows, stream.lanes, stream.row)
 
 
 def _common_lanes(streams: list[Stream]) -> int:

@@ -23,6 +23,9 @@ from quire.precision.inputs import flat_inputs
 CHUNK = 4096
 """Samples that the exact graph takes at a time."""
 
+TIMED = 5
+"""Samples whose beats' cycles a run keeps: the lone one, and those that fill the pipeline."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -34,6 +37,8 @@ class Run:
     predicted: the same two figures of the design (latency, interval).
     traffic: for each port and inner stream its beats, stalled and starved cycles. cycles: in all.
     compared: values that were compared with the exact graph, none of which differs.
+    times: for each inner stream the cycles in which the beats of the first `TIMED` samples moved;
+    cycle 0 is the one in which the first input beat is accepted.
     """
 
     outputs: tuple[Tensor, ...]
@@ -45,6 +50,7 @@ class Run:
     cycles: int
     compared: int
     bottleneck: str
+    times: dict[str, list[list[int]]]
 
     @property
     def output(self) -> Tensor:
@@ -88,7 +94,10 @@ def simulate(
         )
     beats = {s.name: encode(s, x) for s, x in zip(design.inputs, inputs, strict=True)}
     options: dict[str, Any] = {"stalls": stalls, "seed": seed, "progress": progress}
-    run = run_simulation(design.folder, beats, probes=list(probes), waveform=waveform, **options)
+    kept = {stream.name: TIMED * stream.beats for stream in design.streams}
+    run = run_simulation(
+        design.folder, beats, probes=list(probes), timed=kept, waveform=waveform, **options
+    )
     outputs = tuple(decode(stream, run.outputs[stream.name]) for stream in design.outputs)
     compared = 0
     if check:
@@ -103,6 +112,7 @@ def simulate(
         run.cycles,
         compared,
         design.bottleneck,
+        {s.name: run.times[s.name].reshape(-1, s.beats).tolist() for s in design.streams},
     )
 
 

@@ -67,6 +67,8 @@ class SimulationRun:
         cycles: all that were simulated up to the last beat, reset included.
         streams: for each port (by its prefix) and each stream inside the top, what moved on it.
         probes: for each probed stream the bytes of its beats in order, uint8 (beats, bytes).
+        times: for each timed stream the cycles in which its first beats moved, uint64 (beats,);
+            cycle 0 is the one in which the first input beat of sample 0 is accepted.
     """
 
     outputs: dict[str, Beats]
@@ -75,6 +77,7 @@ class SimulationRun:
     cycles: int
     streams: dict[str, Traffic]
     probes: dict[str, Beats]
+    times: dict[str, NDArray[np.uint64]]
 
     @property
     def interval(self) -> float | None:
@@ -126,6 +129,7 @@ def run_simulation(
     stalls: Stalls | None = None,
     seed: int = 0,
     probes: Sequence[str] = (),
+    timed: Mapping[str, int] | None = None,
     waveform: Waveform | None = None,
     patience: int = 100_000,
     interrupt: int = 0,
@@ -135,8 +139,9 @@ def run_simulation(
 
     `inputs` has for each input of the manifest uint8 (samples, beats, bytes). Sample 0 runs alone,
     then the others follow one another; `stalls` pause both sides at random by `seed`. `probes`
-    names streams inside the top. `interrupt` first sends beats for so many cycles and then resets
-    the top for two, which must drop them. `progress` shows a bar on stderr.
+    names streams inside the top; `timed` says of how many first beats of a stream inside the cycles
+    are kept. `interrupt` first sends beats for so many cycles and then resets the top for two,
+    which must drop them. `progress` shows a bar on stderr.
 
     Raises HardwareError for inputs that do not fit, a missing tool, a failed build, a memory file
     that is missing or short, a failed assertion, a wrong `tlast`, a raised `error`, a surplus beat,
@@ -144,7 +149,8 @@ def run_simulation(
     """
     emitted = Emitted.read(folder)
     samples = _check_inputs(emitted, inputs)
-    _check_probes(emitted, probes)
+    timed = timed or {}
+    _check_streams(emitted, [*probes, *timed])
     quick = samples * emitted.interval < LONG_RUN
     simulator = build_simulator(emitted, waveform=waveform is not None, quick=quick)
     with tempfile.TemporaryDirectory(prefix="quire-") as name:
@@ -159,14 +165,14 @@ def run_simulation(
             "interrupt": interrupt,
             "patience": patience,
         }
-        (job / "job.txt").write_text(_job(emitted, settings, probes))
+        (job / "job.txt").write_text(_job(emitted, settings, probes, timed))
         with _Bar(samples, progress) as bar:
             report = _drive(simulator, emitted, job, bar)
         if waveform:
             _write_waveform(simulator, emitted, job, report, waveform)
         if report.failure:
             raise HardwareError(f"Simulation of '{emitted.top}': {report.failure}{_said(emitted)}")
-        return _collect(emitted, job, report, samples, probes)
+        return _collect(emitted, job, report, samples, probes, timed)
 
 
 def _check_inputs(emitted: Emitted, inputs: Mapping[str, Beats]) -> int:
@@ -187,18 +193,23 @@ def _check_inputs(emitted: Emitted, inputs: Mapping[str, Beats]) -> int:
     return samples.pop()
 
 
-def _check_probes(emitted: Emitted, probes: Sequence[str]) -> None:
-    unknown = sorted(set(probes) - set(emitted.streams))
+def _check_streams(emitted: Emitted, names: Sequence[str]) -> None:
+    unknown = sorted(set(names) - set(emitted.streams))
     if unknown:
         raise HardwareError(f"no stream {unknown} in '{emitted.top}': {sorted(emitted.streams)}")
 
 
-def _job(emitted: Emitted, settings: Mapping[str, object], probes: Sequence[str]) -> str:
+def _job(
+    emitted: Emitted,
+    settings: Mapping[str, object],
+    probes: Sequence[str],
+    timed: Mapping[str, int],
+) -> str:
     """job.txt, as harness.cpp reads it."""
     lines = [f"{key} {value}" for key, value in {"top": emitted.top, **settings}.items()]
     lines += [f"source {port.port} {port.beats} {port.bytes}" for port in emitted.inputs]
     lines += [f"sink {port.port} {port.beats} {port.bytes}" for port in emitted.outputs]
-    lines += [f"stream {stream} {int(stream in probes)}" for stream in emitted.streams]
+    lines += [f"stream {s} {int(s in probes)} {timed.get(s, 0)}" for s in emitted.streams]
     return "\n".join([*lines, ""])
 
 
@@ -254,7 +265,12 @@ def _said(emitted: Emitted) -> str:
 
 
 def _collect(
-    emitted: Emitted, job: Path, report: _Report, samples: int, probes: Sequence[str]
+    emitted: Emitted,
+    job: Path,
+    report: _Report,
+    samples: int,
+    probes: Sequence[str],
+    timed: Mapping[str, int],
 ) -> SimulationRun:
     outputs = {
         port.name: np.fromfile(job / f"out{index}.bin", np.uint8).reshape(
@@ -267,6 +283,11 @@ def _collect(
         for index, stream in enumerate(emitted.streams)
         if stream in probes
     }
+    times = {
+        stream: np.fromfile(job / f"times{index}.bin", np.uint64) - np.uint64(report.first)
+        for index, stream in enumerate(emitted.streams)
+        if timed.get(stream)
+    }
     ends = np.fromfile(job / "ends.bin", np.uint64)
     return SimulationRun(
         outputs,
@@ -275,6 +296,7 @@ def _collect(
         report.cycles,
         report.streams,
         {name: seen[name].reshape(report.streams[name].beats, -1) for name in probes},
+        times,
     )
 
 

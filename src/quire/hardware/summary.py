@@ -10,14 +10,12 @@ from typing import Any
 
 from quire.hardware.cost import estimate
 from quire.hardware.design import Design, Stage
-from quire.hardware.run import Run
+from quire.hardware.run import TIMED, Run
 from quire.hardware.stream import Stream
 from quire.hardware.synth import Synthesis
-from quire.hardware.timing import departures
+from quire.hardware.timing import departures, taken
 
-VERSION = 1
-SAMPLES = 4
-"""Samples whose beats are predicted."""
+VERSION = 2
 
 MOST_BEATS = 200
 """Beats of a sample that are listed one by one; of more, the first and the last."""
@@ -27,7 +25,7 @@ def summary(
     design: Design, run: Run | None = None, synthesis: Synthesis | None = None
 ) -> dict[str, Any]:
     """What `quire.report.design_page` draws. run, synthesis: what was measured, if it was."""
-    times = beat_times(design, SAMPLES)
+    times = beat_times(design, TIMED)
     return {
         "quire_design": VERSION,
         "name": design.name,
@@ -37,7 +35,7 @@ def summary(
         "inputs": [stream.name for stream in design.inputs],
         "outputs": [stream.name for stream in design.outputs],
         "stages": [_stage(stage) for stage in design.stages],
-        "streams": [{**_stream(s), "times": _spans(s, times[s.name])} for s in design.streams],
+        "streams": [{**_stream(s), "times": _spans(times[s.name])} for s in design.streams],
         "estimated": {layer: asdict(used) for layer, used in estimate(design).items()},
         "measured": None if run is None else measured(run),
         "synthesis": None if synthesis is None else synthesised(synthesis),
@@ -53,6 +51,7 @@ def measured(run: Run) -> dict[str, Any]:
         "interval": run.interval,
         "compared": run.compared,
         "traffic": {name: asdict(traffic) for name, traffic in run.traffic.items()},
+        "times": {name: _spans(times) for name, times in run.times.items()},
     }
 
 
@@ -66,23 +65,32 @@ def synthesised(synthesis: Synthesis) -> dict[str, Any]:
     }
 
 
-def beat_times(design: Design, samples: int) -> dict[str, list[int]]:
-    """{stream: the predicted cycles in which its beats move}, for samples in steady state.
+def beat_times(design: Design, samples: int) -> dict[str, list[list[int]]]:
+    """{stream: for each sample the predicted cycles in which its beats move}.
 
-    A sample comes each `interval` cycles, from cycle 1 on, a beat a cycle.
+    As in a simulation sample 0 runs alone, its first beat accepted in cycle 0. The next one follows
+    when its last beat is out, and then one each `interval` cycles, a beat a cycle.
     """
-    starts = [1 + design.interval * sample for sample in range(samples)]
+    starts = [1, *(2 + design.latency + design.interval * n for n in range(samples - 1))]
     leaves = {s.name: [t + beat for t in starts for beat in range(s.beats)] for s in design.inputs}
     for stage in design.stages:
         times = departures(stage.steps, [leaves[stream.name] for stream in stage.reads])
         leaves.update({stream.name: times for stream in stage.writes})
-    return leaves
+    moves = dict(leaves)
+    for stage in design.stages:
+        names = [stream.name for stream in stage.reads]
+        times = taken(stage.steps, [leaves[name] for name in names])
+        moves.update(zip(names, times, strict=True))
+    return {s.name: _by_sample(moves[s.name], s.beats) for s in design.streams}
 
 
-def _spans(stream: Stream, times: list[int]) -> list[list[int]]:
+def _by_sample(times: list[int], beats: int) -> list[list[int]]:
+    return [times[i : i + beats] for i in range(0, len(times), beats)]
+
+
+def _spans(times: list[list[int]]) -> list[list[int]]:
     """The beats of each sample, or where they are many the first and the last."""
-    each = [times[i : i + stream.beats] for i in range(0, len(times), stream.beats)]
-    return [beats if len(beats) <= MOST_BEATS else [beats[0], beats[-1]] for beats in each]
+    return [beats if len(beats) <= MOST_BEATS else [beats[0], beats[-1]] for beats in times]
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

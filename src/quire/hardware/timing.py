@@ -53,12 +53,32 @@ def alternated(arrivals: Sequence[Times], beats: Sequence[int]) -> list[Times]:
     return taken
 
 
+def last_values(taken: Times, lanes: int, rows: int, wide: int, row: int) -> Times:
+    """When the last value of each beat of `wide` lanes is taken, where the beats of `lanes` values
+    that they become are taken at `taken`; for rows of `row` values."""
+    narrow = -(-row // lanes)
+    return [
+        taken[first + (min(place + wide, row) - 1) // lanes]
+        for first in range(0, rows * narrow, narrow)
+        for place in range(0, row, wide)
+    ]
+
+
 def queue_depth(arrivals: Times, taken: Times, interval: int) -> int:
     """Beats that wait at most where beats come at `arrivals` and go at `taken`.
 
     A sample follows each `interval` cycles; a beat that goes as it comes counts too.
     """
     return max(sum((now - t) // interval + 1 for t in arrivals) - i for i, now in enumerate(taken))
+
+
+def taken(steps: Sequence[Step], arrivals: Sequence[Times]) -> list[Times]:
+    """The times at which a chain of steps takes the beats of each stream that it reads."""
+    kind, numbers = (steps[0].kind, steps[0].numbers) if steps else ("", ())
+    if kind in TURNS:
+        return alternated(arrivals, TURNS[kind](*numbers))
+    together = joined(arrivals)
+    return [TAKES[kind](together, *numbers) if kind in TAKES else together for _ in arrivals]
 
 
 def _delay(arrivals: Times, cycles: int) -> Times:
@@ -74,6 +94,14 @@ def _input_major(arrivals: Times, beats: int, groups: int, depth: int) -> Times:
         free = start + groups
         if (i + 1) % beats == 0:
             out += [start + g + depth for g in range(groups)]
+    return out
+
+
+def _all_groups(arrivals: Times, beats: int, groups: int, depth: int) -> Times:
+    """A beat is taken with the last group that it meets."""
+    out: Times = []
+    for t in arrivals:
+        out.append(max(t, out[-1] + 1 if out else t) + groups - 1)
     return out
 
 
@@ -132,10 +160,15 @@ def _convert(arrivals: Times, in_lanes: int, out_lanes: int, row: int) -> Times:
     return _repack(arrivals, in_lanes, row, out_lanes, row)
 
 
+def _turns(lanes_out: int, *sizes: int) -> list[int]:
+    """Beats of each stream in turn; sizes: as of `_concat`."""
+    return [-(-row // n) for n, row in zip(sizes[::2], sizes[1::2], strict=True)]
+
+
 def _concat(arrivals: Sequence[Times], lanes_out: int, *sizes: int) -> Times:
     """sizes: the lanes and the row of each stream."""
     lanes, rows = sizes[::2], sizes[1::2]
-    beats = [-(-row // n) for n, row in zip(lanes, rows, strict=True)]
+    beats = _turns(lanes_out, *sizes)
     taken = alternated(arrivals, beats)
     turns = len(arrivals[0]) // beats[0]
     each = [_counts(turns, n, row) for n, row in zip(lanes, rows, strict=True)]
@@ -178,3 +211,9 @@ PASSES_READY = ("delay", "input-major", "convert")
 
 MEETINGS: dict[str, Callable[..., Times]] = {"concat": _concat}
 """Steps that several streams enter otherwise than beat by beat."""
+
+TURNS: dict[str, Callable[..., list[int]]] = {"concat": _turns}
+"""Steps that take some beats of each stream in turn, and how many."""
+
+TAKES: dict[str, Callable[..., Times]] = {"input-major": _all_groups}
+"""Steps that take a beat later than it is there."""

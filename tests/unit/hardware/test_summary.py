@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import quire
 from quire.hardware import Design
-from quire.hardware.summary import SAMPLES, beat_times, summary
+from quire.hardware.run import TIMED
+from quire.hardware.summary import beat_times, summary
 
 
 class Residual(nn.Module):
@@ -31,11 +32,25 @@ def design(tmp_path_factory: pytest.TempPathFactory) -> Design:
 
 
 def test_the_first_sample_takes_the_latency_and_the_others_the_interval(design: Design) -> None:
-    times = beat_times(design, SAMPLES)
+    times = beat_times(design, TIMED)
     for stream in design.outputs:
-        ends = times[stream.name][stream.beats - 1 :: stream.beats]
+        ends = [beats[-1] for beats in times[stream.name]]
         assert ends[0] + 1 == design.latency
-        assert [b - a for a, b in pairwise(ends)] == [design.interval] * 3
+        steps = [design.latency + 1, *[design.interval] * (TIMED - 2)]
+        assert [b - a for a, b in pairwise(ends)] == steps
+
+
+def test_beats_move_when_predicted(design: Design) -> None:
+    run = design.simulate(torch.randn(TIMED + 1, 16), check=False)
+    predicted = beat_times(design, TIMED)
+    assert run.times.keys() == predicted.keys()
+    assert {len(times) for times in run.times.values()} == {TIMED}
+    converted = [s.name for stage in design.stages if stage.kind == "convert" for s in stage.reads]
+    for name in predicted.keys() - {*converted}:  # which wait for the converter's room
+        assert run.times[name][:2] == predicted[name][:2]
+    # The source does not pause, so that samples come early; what computes keeps the interval.
+    for name in ("up", "down", "add_9__add_9", "head"):
+        assert run.times[name] == predicted[name]
 
 
 def test_a_summary_is_json_and_names_every_stream(design: Design) -> None:
@@ -43,7 +58,7 @@ def test_a_summary_is_json_and_names_every_stream(design: Design) -> None:
     streams = {stream["name"]: stream for stream in data["streams"]}
     for stage in data["stages"]:
         assert {*stage["reads"], *stage["writes"]} <= streams.keys()
-    assert all(len(s["times"]) == SAMPLES for s in streams.values())
+    assert all(len(s["times"]) == TIMED for s in streams.values())
     assert data["estimated"].keys() >= {stage["name"] for stage in data["stages"]}
     queues = [stage["queues"] for stage in data["stages"] if stage["kind"] == "fifo"]
     assert queues
