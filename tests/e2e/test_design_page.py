@@ -43,12 +43,12 @@ def test_every_stage_and_stream_is_drawn_apart(browser: webdriver.Chrome) -> Non
 def test_the_tables_say_what_was_measured(browser: webdriver.Chrome) -> None:
     rows = browser.find_elements(By.CSS_SELECTOR, "#compared tbody tr")
     assert [row.text for row in rows][:2] == [
-        "latency (cycles) 170 170",
+        "latency (cycles) 129 129",
         "interval (cycles a sample) 50 50",
     ]
     rows = browser.find_elements(By.CSS_SELECTOR, "#streams tbody tr")
     assert len(rows) == len(DESIGN["streams"])
-    assert rows[0].text == "x fixed(16,13) 32 11 3 176 583 242"
+    assert rows[0].text == "x fixed(16,12) 32 11 3 176 597 188"
 
 
 def test_the_timeline_has_a_tick_for_each_beat(browser: webdriver.Chrome) -> None:
@@ -57,9 +57,9 @@ def test_the_timeline_has_a_tick_for_each_beat(browser: webdriver.Chrome) -> Non
         ".filter((trace) => trace.type === 'scatter').map((trace) => trace.x.length)"
     )
     beats = sum(stream["beats"] for stream in DESIGN["streams"])
-    assert counts == [beats] * 4
+    assert counts == [beats] * 10  # five samples, measured and predicted
     bars = browser.find_elements(By.CSS_SELECTOR, "#timeline .bars .point")
-    assert len(bars) == 4 * len(DESIGN["streams"])
+    assert len(bars) == 10 * len(DESIGN["streams"])
     panels = browser.find_elements(By.CSS_SELECTOR, "#resources .bars")
     assert len(panels) == 8
 

@@ -13,7 +13,7 @@ function fill(id, rows) {
 }
 
 function drawAll() {
-  element("timeline").style.height = 130 + 30 * design.streams.length + "px";
+  element("timeline").style.height = 130 + (design.is_measured ? 44 : 30) * design.streams.length + "px";
   draw("timeline", design.timeline);
   element("resources").style.height = 120 + 34 * new Set(design.resources.data.flatMap((bars) => bars.y)).size + "px";
   draw("resources", design.resources);
@@ -24,6 +24,11 @@ const missing = [!design.is_measured && "quire simulate", design.target === null
 element("compared-note").textContent = missing.length
   ? `Not measured yet: run ${missing.join(" and ")}, then quire report.`
   : `Cycles from a simulation, whose sample 0 runs alone; resources from Yosys for ${design.target}.`;
+element("timeline-note").textContent =
+  (design.is_measured
+    ? "When the beats of each stream moved in the simulation; under it, fainter, when they should for samples that come at the interval. "
+    : "Predicted: when the beats of each stream move, for samples that come at the interval. ") +
+  "Sample 0 runs alone; the next ones fill the pipeline, which is then steady. Drag to zoom, double-click to see all.";
 element("streams-note").textContent = design.is_measured
   ? "Stalled: cycles of the simulation with valid but not ready. Starved: ready but not valid."
   : "Stalled and starved cycles come from a simulation.";

@@ -2,7 +2,7 @@
 
 ```
 {
-  "quire_design": 1,                             version of this layout
+  "quire_design": 2,                             version of this layout
   "name": "top", "latency": 210, "interval": 176, predicted cycles
   "bottleneck": "fc1",                           the stage or stream that sets the interval
   "inputs": ["x"], "outputs": ["fc2"],           names of streams
@@ -12,11 +12,13 @@
      "queues": [12]}],                           depths of its FIFOs, in beats
   "streams": [
     {"name": "x", "values": "fixed(8,5)", "shape": [32], "lanes": 3, "beats": 11, "bits": 24,
-     "times": [[1, 2, 3], [177, 178, 179]]}],    for some samples in steady state: the predicted
-                                                 cycles of its beats, or of the first and the last
+     "times": [[1, 2, 3], [212, 213, 214]]}],    for some samples the predicted cycles of its
+                                                 beats, or of the first and the last: sample 0
+                                                 alone, then one each interval
   "estimated": {"fc1": {"LUT": 237, "FF": 205, "DSP": 4, "BRAM": 1, "gates": 0}},
   "measured": {"samples": 64, "cycles": 11474, "latency": 210, "interval": 176.0, "compared": 640,
-     "traffic": {"x": {"beats": 704, "stalls": 0, "starved": 10}}},             or null
+     "traffic": {"x": {"beats": 704, "stalls": 0, "starved": 10}},
+     "times": {"x": [[1, 2, 3], [212, 213, 214]]}},                             or null
   "synthesis": {"target": "xc7", "layers": {"fc1": {...}}, "frequency_mhz": null, "tools": {}}
 }                                                                               or null
 ```
@@ -25,6 +27,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +36,9 @@ from quire.report import assets
 from quire.report.dataflow import dataflow
 from quire.report.figures import Figure, layout
 
-VERSION = 1
+VERSION = 2
 RESOURCES = ("LUT", "FF", "DSP", "BRAM")
-SAMPLE_COLOURS = ("@front", "@uniform", "@third", "@chosen")
+SAMPLE_COLOURS = ("@front", "@uniform", "@third", "@chosen", "@fourth")
 
 Design = Mapping[str, Any]
 
@@ -111,21 +114,42 @@ def _stream(stream: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[An
     ]
 
 
+@dataclass(frozen=True)
+class _Band:
+    """Where beats of one origin are drawn in the row of a stream. times: by stream and sample."""
+
+    name: str
+    times: Mapping[str, Sequence[Sequence[int]]]
+    offset: float
+    height: float
+    opacity: float
+
+
+def _bands(design: Design) -> list[_Band]:
+    """What was measured above what was predicted; if nothing was measured, that alone."""
+    predicted = {stream["name"]: stream["times"] for stream in design["streams"]}
+    if design["measured"] is None:
+        return [_Band("predicted", predicted, 0.0, 0.62, 0.28)]
+    return [
+        _Band("measured", design["measured"]["times"], -0.17, 0.38, 0.3),
+        _Band("predicted", predicted, 0.2, 0.26, 0.12),
+    ]
+
+
 def timeline(design: Design) -> Figure:
     """When the beats of each stream move: a row a stream, a colour a sample."""
-    streams = design["streams"]
-    samples = len(streams[0]["times"])
+    names = [stream["name"] for stream in design["streams"]]
     figure = layout("cycle", "")
     figure["margin"] = {"l": 10, "r": 16, "t": 40, "b": 52}
     figure["showlegend"] = True
     figure["barmode"] = "overlay"
     figure["yaxis"] = {
         **figure["yaxis"],
-        "type": "category",
-        "autorange": "reversed",
+        "range": [len(names) - 0.5, -0.5],
         "ticks": "",
         "showgrid": False,
-        "categoryarray": [stream["name"] for stream in streams],
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
     }
     figure["xaxis"]["rangemode"] = "tozero"
     figure["shapes"] = [_line(design["latency"])]
@@ -141,7 +165,13 @@ def timeline(design: Design) -> Figure:
             "font": {"size": 12, "color": "@muted"},
         }
     ]
-    parts = [part for i in range(samples) for part in _sample(streams, i)]
+    bands = _bands(design)
+    parts = [
+        part
+        for band in bands
+        for sample in range(max(map(len, band.times.values())))
+        for part in _sample(design["streams"], band, sample, band is bands[0])
+    ]
     return {"data": parts, "layout": figure}
 
 
@@ -150,27 +180,33 @@ def _line(cycle: int) -> Figure:
     return {"type": "line", "line": {"color": "@rule", "width": 1.5, "dash": "dot"}, **ends}
 
 
-def _sample(streams: Sequence[Mapping[str, Any]], index: int) -> list[Figure]:
+def _sample(
+    streams: Sequence[Mapping[str, Any]], band: _Band, index: int, is_first: bool
+) -> list[Figure]:
     """The bars of a sample, from its first to its last beat, and a tick for each beat."""
     colour = SAMPLE_COLOURS[index % len(SAMPLE_COLOURS)]
-    spans = [(s["name"], s["times"][index][0], s["times"][index][-1] + 1) for s in streams]
-    beats = [(s["name"], t) for s in streams if len(s["times"][index]) == s["beats"]
-             for t in s["times"][index]]  # fmt: skip
+    rows = [
+        (place + band.offset, stream, band.times[stream["name"]][index])
+        for place, stream in enumerate(streams)
+        if len(band.times[stream["name"]]) > index
+    ]
+    beats = [(y, t) for y, stream, times in rows if len(times) == stream["beats"] for t in times]
     name = f"sample {index}"
     bars: Figure = {
         "type": "bar",
         "orientation": "h",
         "name": name,
         "legendgroup": name,
-        "y": [stream for stream, _, _ in spans],
-        "base": [first for _, first, _ in spans],
-        "x": [end - first for _, first, end in spans],
-        "customdata": [[first, end - 1] for _, first, end in spans],
-        "width": 0.62,
-        "marker": {"color": colour, "opacity": 0.28, "line": {"width": 0}},
+        "showlegend": is_first,
+        "y": [y for y, _, _ in rows],
+        "base": [times[0] for _, _, times in rows],
+        "x": [times[-1] + 1 - times[0] for _, _, times in rows],
+        "customdata": [[stream["name"], times[0], times[-1]] for _, stream, times in rows],
+        "width": band.height,
+        "marker": {"color": colour, "opacity": band.opacity, "line": {"width": 0}},
         "hovertemplate": (
-            f"<b>%{{y}}</b>, {name}<br>beats from cycle %{{customdata[0]}} to %{{customdata[1]}}"
-            "<extra></extra>"
+            f"<b>%{{customdata[0]}}</b>, {name}, {band.name}<br>"
+            "beats from cycle %{customdata[1]} to %{customdata[2]}<extra></extra>"
         ),
     }
     ticks: Figure = {
@@ -179,8 +215,13 @@ def _sample(streams: Sequence[Mapping[str, Any]], index: int) -> list[Figure]:
         "legendgroup": name,
         "showlegend": False,
         "x": [t + 0.5 for _, t in beats],
-        "y": [stream for stream, _ in beats],
-        "marker": {"symbol": "line-ns-open", "size": 13, "color": colour, "line": {"width": 1.6}},
+        "y": [y for y, _ in beats],
+        "marker": {
+            "symbol": "line-ns-open",
+            "size": 21 * band.height,
+            "color": colour,
+            "line": {"width": 1.6},
+        },
         "hoverinfo": "skip",
     }
     return [bars, ticks]

@@ -20,7 +20,7 @@ def test_predicted_stands_beside_measured() -> None:
     rows = {
         what: (predicted, measured) for what, predicted, measured in payload(DESIGN)["compared"]
     }
-    assert rows["latency (cycles)"] == (170, 170)
+    assert rows["latency (cycles)"] == (129, 129)
     layers = DESIGN["synthesis"]["layers"].values()
     assert rows["DSP"] == (95, sum(layer["DSP"] for layer in layers))
     assert "none differs" in payload(DESIGN)["summary"][1]
@@ -31,16 +31,29 @@ def test_what_was_not_measured_is_empty() -> None:
     assert all(measured is None for _, _, measured in data["compared"])
     assert len(data["summary"]) == 1
     assert {trace["name"] for trace in data["resources"]["data"]} == {"estimated"}
-    assert data["streams"][0] == ["x", "fixed(16,13)", "32", 11, 3, 176, None, None]
+    assert data["streams"][0] == ["x", "fixed(16,12)", "32", 11, 3, 176, None, None]
 
 
-def test_the_timeline_is_that_of_the_data() -> None:
+def test_the_timeline_shows_measured_beats_above_predicted_ones() -> None:
     data = payload(DESIGN)["timeline"]["data"]
-    bars = next(trace for trace in data if trace["type"] == "bar" and trace["name"] == "sample 1")
-    head = bars["y"].index("head")
-    times = DESIGN["streams"][-1]["times"][1]
-    assert DESIGN["streams"][-1]["name"] == "head"
-    assert (bars["base"][head], bars["x"][head]) == (times[0], times[-1] + 1 - times[0])
+    above, below = (t for t in data if t["type"] == "bar" and t["name"] == "sample 1")
+    place = [stream["name"] for stream in DESIGN["streams"]].index("up")
+    for bars, times in (
+        (above, DESIGN["measured"]["times"]["up"][1]),
+        (below, DESIGN["streams"][place]["times"][1]),
+    ):
+        assert (bars["base"][place], bars["x"][place]) == (times[0], times[-1] + 1 - times[0])
+    assert place - 0.5 < above["y"][place] < place < below["y"][place] < place + 0.5
+    assert "measured" in above["hovertemplate"]
+    assert "predicted" in below["hovertemplate"]
+
+
+def test_the_timeline_without_a_simulation_is_the_prediction() -> None:
+    data = payload({**DESIGN, "measured": None})["timeline"]["data"]
+    bars = [trace for trace in data if trace["type"] == "bar"]
+    assert [trace["name"] for trace in bars] == [f"sample {i}" for i in range(5)]
+    assert all("predicted" in trace["hovertemplate"] for trace in bars)
+    assert bars[0]["base"] == [stream["times"][0][0] for stream in DESIGN["streams"]]
 
 
 def _centres(svg: str) -> dict[str, tuple[float, float]]:
@@ -75,5 +88,5 @@ def test_names_are_escaped_in_the_drawing_and_in_the_page(tmp_path: Path) -> Non
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HardwareError, match="has version None: a page needs 1"):
+    with pytest.raises(HardwareError, match="has version None: a page needs 2"):
         design_page({"name": "top"}, tmp_path / "page.html")
