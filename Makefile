@@ -7,12 +7,12 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -W error -n 2 --dist worksteal
 LOCKED := $(shell $(PYTHON) -c 'import sys; print("-c requirements.lock" * (sys.version_info >= (3, 11)))' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check nightly needs bench calibrate lock
+.PHONY: help demo test test-gpu check nightly needs bench calibrate lock
 
 help:  ## print this list
 	@echo "Quire: mixed-precision number formats for PyTorch. Each target sets up $(VENV) first, once."
 	@echo
-	@sed -nE 's/^([a-z]+):.*## (.*)$$/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
 	  printf '%-18s%s\n' "$$target" "$$text"; done
 	@echo
 	@echo "PYTHON=python3.12 make test  takes another interpreter than python3."
@@ -22,6 +22,9 @@ demo: $(READY)  ## train, search, report, pack; then an accelerator (3 minutes)
 
 test: $(READY)  ## run the tests that every change must pass
 	$(TEST) -m "not nightly"
+
+test-gpu:  ## run the tests that need a CUDA device, with this machine's torch and Triton
+	PYTHONPATH=src $(PYTHON) -m pytest -m gpu -q tests/gpu
 
 check: $(READY)  ## lint, format, types and layers (under a minute)
 	$(BIN)/ruff check

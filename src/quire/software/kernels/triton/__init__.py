@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from quire.software.kernels import Case, Kernel, register
-from quire.software.kernels.triton.linear import linear
-from quire.software.kernels.triton.quantize import dequantize, quantize
+from quire.software.kernels.triton import linear, quantize
 from quire.software.mx.layout import supports
 
 OLDEST = (8, 0)
@@ -15,7 +14,11 @@ def _is_able(case: Case) -> bool:
     return case.capability is not None and case.capability >= OLDEST and supports(case.format)
 
 
-_RUNS = {"mx_quantize": quantize, "mx_dequantize": dequantize, "mx_linear": linear}
+_RUNS = {
+    "mx_quantize": quantize.quantize,
+    "mx_dequantize": quantize.dequantize,
+    "mx_linear": linear.linear,
+}
 
 for _op, _run in _RUNS.items():
     register(Kernel(f"triton {_op}", _op, _is_able, _run))
