@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from quire.graph import capture, sites
     from quire.hardware import Design, emit
     from quire.precision import Plan, cast, cost, exact, load, quantize, save
+    from quire.software import apply
 
 _HOMES = {
     "QuireError": "quire.errors",
@@ -29,6 +30,7 @@ _HOMES = {
     "load": "quire.precision",
     "quantize": "quire.precision",
     "save": "quire.precision",
+    "apply": "quire.software",
 }
 
 
@@ -46,6 +48,7 @@ __all__ = [
     "Plan",
     "QuireError",
     "Task",
+    "apply",
     "capture",
     "cast",
     "cost",

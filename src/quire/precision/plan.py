@@ -117,7 +117,7 @@ class Plan(MutableMapping[str, Entry]):
         With a graph, patterns are expanded and the entries checked. Without one, patterns are an
         error. Raises `PlanError`.
         """
-        entries = _read_entries(data, source)
+        entries = read_entries(data, source)
         wild = [name for name in entries if _is_pattern(name)]
         if wild and graph is None:
             raise PlanError(
@@ -232,7 +232,7 @@ def _matches(pattern: str, entry: Entry, known: Mapping[str, Site]) -> list[Site
     return legal
 
 
-def _read_entries(data: Any, source: str) -> dict[str, Entry]:
+def read_entries(data: Any, source: str) -> dict[str, Entry]:
     """The entries of plan JSON, after checks of its outline and version."""
     plan = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     if plan.keys() != {"version", "entries"} or not isinstance(plan["entries"], dict):
