@@ -20,7 +20,8 @@ from triton import knobs
 
 from quire.formats import Block
 from quire.software.kernels import Weight
-from quire.software.kernels.triton.elements import decode_blocks, element_of, saturate
+from quire.software.kernels.elements import element_of
+from quire.software.kernels.triton.arithmetic import decode_blocks, saturate
 from quire.software.kernels.triton.rows import load_codes, storable, store_float
 from quire.software.kernels.triton.tiles import splits_for, tile_for
 from quire.software.mx.layout import block_size

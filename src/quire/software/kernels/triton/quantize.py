@@ -1,6 +1,7 @@
 """Quantize and dequantize rows of block formats in Triton, bit for bit as `quire.formats` does."""
 
-# pyright: basic, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: basic, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false
 # Triton's functions have types of their own, which Python's cannot say.
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from quire.formats import Block
-from quire.software.kernels.triton.elements import (
+from quire.software.kernels.elements import element_of, rounding_of
+from quire.software.kernels.triton.arithmetic import (
     decode_blocks,
-    element_of,
     encode_element,
     magnitude_bits,
     reciprocal,
@@ -39,17 +40,18 @@ WARPS_BOTH = 8
 
 
 @triton.jit
-def block_codes(x, SIZE: tl.constexpr, ELEMENT: tl.constexpr):
+def block_codes(x, ROUNDING: tl.constexpr):
     """Codes (R, C) and scale codes (R, C / SIZE), int32, of float32 x (R, C), blocks along C."""
     R: tl.constexpr = x.shape[0]
     C: tl.constexpr = x.shape[1]
+    SIZE: tl.constexpr = ROUNDING.size
     largest = tl.max(tl.reshape(magnitude_bits(x), (R, C // SIZE, SIZE)), axis=2)
-    inverse = reciprocal(scale_field(largest, ELEMENT))[:, :, None]
+    inverse = reciprocal(scale_field(largest, ROUNDING))[:, :, None]
     y = tl.reshape(x, (R, C // SIZE, SIZE)) * inverse
     # NaN has the code of +0, its block the scale NaN; an empty block has the codes of +0 too.
     y = tl.where((y != y) | (largest == 0)[:, :, None], 0.0, y)
-    codes = encode_element(y, ELEMENT)
-    return tl.reshape(codes, (R, C)), scale_code(largest, ELEMENT)
+    codes = encode_element(y, ROUNDING.element)
+    return tl.reshape(codes, (R, C)), scale_code(largest, ROUNDING)
 
 
 @triton.jit
@@ -62,15 +64,17 @@ def _store_rows(
     column,
     row_bytes,
     blocks,
-    SIZE: tl.constexpr,
-    ELEMENT: tl.constexpr,
+    ROUNDING: tl.constexpr,
 ):
     """Store the codes and scales of a tile x whose first value is (row, column)."""
     R: tl.constexpr = x.shape[0]
     C: tl.constexpr = x.shape[1]
-    row_codes, row_scales = block_codes(x, SIZE, ELEMENT)
+    SIZE: tl.constexpr = ROUNDING.size
+    row_codes, row_scales = block_codes(x, ROUNDING)
     r = (row + tl.arange(0, R))[:, None].to(tl.int64)
-    store_codes(codes + r * row_bytes, r < rows, column, row_bytes, row_codes, ELEMENT.bits)
+    store_codes(
+        codes + r * row_bytes, r < rows, column, row_bytes, row_codes, ROUNDING.element.bits
+    )
     b = (column // SIZE + tl.arange(0, C // SIZE))[None, :]
     tl.store(scales + r * blocks + b, row_scales.to(tl.uint8), mask=(r < rows) & (b < blocks))
 
@@ -98,15 +102,14 @@ def _quantize(
     k,
     row_bytes,
     blocks,
-    SIZE: tl.constexpr,
-    ELEMENT: tl.constexpr,
+    ROUNDING: tl.constexpr,
     IS_BFLOAT16: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
 ):
     row, column = _origin(k, R, C)
     tile = _load_tile(x, row, m, column, k, IS_BFLOAT16, R, C)
-    _store_rows(tile, codes, scales, row, m, column, row_bytes, blocks, SIZE, ELEMENT)
+    _store_rows(tile, codes, scales, row, m, column, row_bytes, blocks, ROUNDING)
 
 
 @triton.jit
@@ -122,15 +125,14 @@ def _quantize_both(
     blocks,
     column_bytes,
     column_blocks,
-    SIZE: tl.constexpr,
-    ELEMENT: tl.constexpr,
+    ROUNDING: tl.constexpr,
     IS_BFLOAT16: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr,
 ):
     row, column = _origin(k, R, C)
     tile = _load_tile(x, row, m, column, k, IS_BFLOAT16, R, C)
-    _store_rows(tile, codes, scales, row, m, column, row_bytes, blocks, SIZE, ELEMENT)
+    _store_rows(tile, codes, scales, row, m, column, row_bytes, blocks, ROUNDING)
     _store_rows(
         tl.trans(tile),
         column_codes,
@@ -140,8 +142,7 @@ def _quantize_both(
         row,
         column_bytes,
         column_blocks,
-        SIZE,
-        ELEMENT,
+        ROUNDING,
     )
 
 
@@ -204,8 +205,7 @@ def quantize(x: Tensor, format: Block) -> tuple[Tensor, Tensor]:
             m,
             k,
             *_row_sizes((codes, scales)),
-            SIZE=block_size(format),
-            ELEMENT=element_of(format.element),
+            ROUNDING=rounding_of(format),
             IS_BFLOAT16=is_bfloat16,
             R=rows,
             C=columns,
@@ -223,8 +223,7 @@ def quantize_both(x: Tensor, format: Block) -> tuple[Tensor, Tensor, Tensor, Ten
     m, k = x.shape
     plain, columns = _new_plain(x, format, m, k), _new_plain(x, format, k, m)
     source, is_bfloat16 = storable(x)
-    size = block_size(format)
-    side = max(MIN_BOTH, size)
+    side = max(MIN_BOTH, block_size(format))
     if x.numel():
         _quantize_both[_grid(m, k, side, side)](
             source,
@@ -234,8 +233,7 @@ def quantize_both(x: Tensor, format: Block) -> tuple[Tensor, Tensor, Tensor, Ten
             k,
             *_row_sizes(plain),
             *_row_sizes(columns),
-            SIZE=size,
-            ELEMENT=element_of(format.element),
+            ROUNDING=rounding_of(format),
             IS_BFLOAT16=is_bfloat16,
             R=side,
             C=side,

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from quire.software.kernels.triton.elements import bfloat16_bits
+from quire.software.kernels.triton.arithmetic import bfloat16_bits
 
 
 @triton.jit

@@ -1,68 +1,17 @@
-"""Elements of block formats in Triton: rounding, encoding and decoding, on the bits of float32.
+"""Rounding, encoding and decoding in Triton, on the bits of float32.
 
 One arithmetic serves fixed point and one every minifloat; which formats there are is data, the
-record `Element`, that a kernel takes as a compile-time constant. Numbers in hexadecimal are fields
-of IEEE binary32. What the operations mean: docs/numerics.md.
+records of `quire.software.kernels.elements`. Numbers in hexadecimal are fields of IEEE binary32.
 """
 
 # pyright: basic, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false
 # Triton's functions have types of their own, which Python's cannot say.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import NamedTuple
-
 import triton
 import triton.language as tl
-
-from quire.formats import Fixed, Minifloat
-from quire.formats.base import Scalar
-
-
-class Element(NamedTuple):
-    """What a kernel has to know of an element format.
-
-    bits: of a code. is_fixed: two's complement with `fraction` bits after the point; otherwise sign
-    and magnitude with `fraction` mantissa bits and the exponent bias `bias`.
-    emin, emax: exponents of the smallest normal and of the largest value (docs/numerics.md).
-    highest: the largest value that is written. last: the magnitude code of the largest finite
-    value; what lies above is NaN, but `last + 1` is Inf where `has_infinity`.
-    """
-
-    bits: int
-    is_fixed: bool
-    fraction: int
-    bias: int
-    emin: int
-    emax: int
-    highest: float
-    last: int
-    has_infinity: bool
-
-
-@cache
-def element_of(format: Scalar) -> Element:
-    """The record of an element format; TypeError for a family without arithmetic here."""
-    if isinstance(format, Fixed):
-        return Element(
-            format.w, True, format.f, 0, 0, format.emax, format.highest, 2**format.w - 1, False
-        )
-    if not isinstance(format, Minifloat):
-        raise TypeError(f"{format} is neither fixed point nor a minifloat")
-    top = 2 ** (format.bits - 1) - 1
-    special = {"none": 0, "nan": 1, "ieee": 2**format.m}[format.special]
-    return Element(
-        format.bits,
-        False,
-        format.m,
-        format.exponent_bias,
-        format.emin,
-        format.emax,
-        format.highest,
-        top - special,
-        format.has_infinity,
-    )
 
 
 @triton.jit
@@ -84,10 +33,12 @@ def magnitude_bits(x):
 
 
 @triton.jit
-def scale_field(largest, ELEMENT: tl.constexpr):
+def scale_field(largest, ROUNDING: tl.constexpr):
     """The exponent field of a block's scale, in place, from the bits of its largest magnitude."""
-    offset: tl.constexpr = ELEMENT.emax << 23
-    return tl.maximum(largest & 0x7F800000, offset) - offset
+    offset: tl.constexpr = ROUNDING.element.emax << 23
+    low: tl.constexpr = ((ROUNDING.low + 127) << 23) + offset
+    high: tl.constexpr = min(((ROUNDING.high + 127) << 23) + offset, 0x7F800000)
+    return tl.minimum(tl.maximum(largest & 0x7F800000, low), high) - offset
 
 
 @triton.jit
@@ -97,9 +48,9 @@ def is_bad(largest):
 
 
 @triton.jit
-def scale_code(largest, ELEMENT: tl.constexpr):
+def scale_code(largest, ROUNDING: tl.constexpr):
     """The E8M0 code of a block: 255, NaN, where it holds NaN or Inf."""
-    return tl.where(is_bad(largest), 255, scale_field(largest, ELEMENT) >> 23)
+    return tl.where(is_bad(largest), 255, scale_field(largest, ROUNDING) >> 23)
 
 
 @triton.jit
@@ -122,7 +73,7 @@ def _shifted(y, ELEMENT: tl.constexpr):
     nearest, ties to even.
     """
     if ELEMENT.is_fixed:
-        a = tl.minimum(tl.maximum(y, -ELEMENT.highest), ELEMENT.highest)
+        a = tl.minimum(tl.maximum(y, ELEMENT.lowest), ELEMENT.highest)
         magic = 1.5 * 2.0 ** (23 - ELEMENT.fraction)
     else:
         a = tl.minimum(tl.abs(y), ELEMENT.highest)
@@ -139,6 +90,31 @@ def round_element(y, ELEMENT: tl.constexpr):
         return shifted - magic
     else:
         return as_float(as_bits(shifted - magic) | (as_bits(y) & -0x80000000))
+
+
+@triton.jit
+def round_tile(x, AXIS: tl.constexpr, ROUNDING: tl.constexpr):
+    """The cast of a float32 tile (R, C) along an axis, as `Format.quantize` gives it.
+
+    Blocks that are longer than the axis of the tile hold zeros beyond it.
+    """
+    ELEMENT: tl.constexpr = ROUNDING.element
+    if ROUNDING.size == 0:
+        rounded = round_element(x, ELEMENT)
+        return tl.where(x == x, rounded, x)
+    R: tl.constexpr = x.shape[0]
+    C: tl.constexpr = x.shape[1]
+    SIZE: tl.constexpr = min(ROUNDING.size, x.shape[AXIS])
+    if AXIS == 1:
+        blocks = tl.reshape(x, (R, C // SIZE, SIZE))
+        largest = tl.max(magnitude_bits(blocks), axis=2)[:, :, None]
+    else:
+        blocks = tl.reshape(x, (R // SIZE, SIZE, C))
+        largest = tl.max(magnitude_bits(blocks), axis=1)[:, None, :]
+    field = scale_field(largest, ROUNDING)
+    scale = tl.where(is_bad(largest), float("nan"), power_of_two(field))
+    rounded = round_element(blocks * reciprocal(field), ELEMENT) * scale
+    return tl.reshape(rounded, (R, C))
 
 
 @triton.jit
