@@ -42,13 +42,15 @@ class Element(NamedTuple):
 class Rounding(NamedTuple):
     """A cast: to an element, or to blocks of `size` elements (0: no blocks).
 
-    low, high: exponents of the smallest and of the largest scale.
+    low, high: bounds of the exponent field, in place in float32, of a block's largest magnitude,
+    which `offset` brings to that of its scale.
     """
 
     element: Element
     size: int
     low: int
     high: int
+    offset: int
 
 
 @cache
@@ -95,7 +97,7 @@ def _problem(format: Scalar) -> str | None:
 def rounding_of(format: Format) -> Rounding:
     """The record of a cast; FormatError, with the reason, for one that kernels cannot do."""
     if isinstance(format, Scalar):
-        return Rounding(element_of(format, in_block=False), 0, 0, 0)
+        return Rounding(element_of(format, in_block=False), 0, 0, 0, 0)
     assert isinstance(format, Block)
     if not isinstance(format.scale, Pow2):
         raise FormatError(f"{format}: kernels take scales that are powers of two")
@@ -104,4 +106,7 @@ def rounding_of(format: Format) -> Rounding:
     if format.carrier(torch.float32) != FLOAT32:
         raise FormatError(f"{format}: it is not rounded in float32")
     element, scale = element_of(format.element), format.scale
-    return Rounding(element, format.size, scale.smallest_exponent, min(scale.emax, 127))
+    fields = (scale.smallest_exponent, min(scale.emax, FLOAT32.bias))
+    offset = element.emax << FLOAT32.mantissa
+    low, high = (((e + FLOAT32.bias) << FLOAT32.mantissa) + offset for e in fields)
+    return Rounding(element, format.size, low, min(high, FLOAT32.infinity_bits), offset)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from quire.formats import Block
-from quire.software.mx.layout import BLOCK_SIZES, E8M0, ELEMENTS
+from quire.software.mx.layout import BLOCK_SIZES, E8M0, ELEMENTS, block_size, unpack
 
 FORMATS = [Block(element, size, E8M0) for element, size in itertools.product(ELEMENTS, BLOCK_SIZES)]
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -42,6 +42,12 @@ def same(a: Tensor, b: Tensor) -> bool:
     """Equal bit for bit, but that any NaN equals any other."""
     zeros = (a.signbit() == b.signbit()) & (a == b)
     return a.dtype == b.dtype and a.shape == b.shape and bool((zeros | a.isnan() & b.isnan()).all())
+
+
+def meaningful(codes: Tensor, scales: Tensor, fmt: Block, k: int) -> Tensor:
+    """The codes of rows of k elements, one a byte; zero in blocks whose scale is NaN."""
+    block = torch.arange(k, device=codes.device) // block_size(fmt)
+    return unpack(codes, fmt.bits, k).masked_fill(scales[:, block] == 255, 0)
 
 
 def product_bound(x: Tensor, weight: Tensor, bias: Tensor, exact: Tensor) -> Tensor:

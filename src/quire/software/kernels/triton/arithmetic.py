@@ -5,7 +5,6 @@ records of `quire.software.kernels.elements`. Numbers in hexadecimal are fields 
 """
 
 # pyright: basic, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
-# pyright: reportAssignmentType=false
 # Triton's functions have types of their own, which Python's cannot say.
 
 from __future__ import annotations
@@ -35,10 +34,8 @@ def magnitude_bits(x):
 @triton.jit
 def scale_field(largest, ROUNDING: tl.constexpr):
     """The exponent field of a block's scale, in place, from the bits of its largest magnitude."""
-    offset: tl.constexpr = ROUNDING.element.emax << 23
-    low: tl.constexpr = ((ROUNDING.low + 127) << 23) + offset
-    high: tl.constexpr = min(((ROUNDING.high + 127) << 23) + offset, 0x7F800000)
-    return tl.minimum(tl.maximum(largest & 0x7F800000, low), high) - offset
+    field = largest & 0x7F800000
+    return tl.minimum(tl.maximum(field, ROUNDING.low), ROUNDING.high) - ROUNDING.offset
 
 
 @triton.jit
@@ -94,17 +91,14 @@ def round_element(y, ELEMENT: tl.constexpr):
 
 @triton.jit
 def round_tile(x, AXIS: tl.constexpr, ROUNDING: tl.constexpr):
-    """The cast of a float32 tile (R, C) along an axis, as `Format.quantize` gives it.
-
-    Blocks that are longer than the axis of the tile hold zeros beyond it.
-    """
+    """The cast of a float32 tile (R, C) along an axis, as `Format.quantize` gives it."""
     ELEMENT: tl.constexpr = ROUNDING.element
     if ROUNDING.size == 0:
         rounded = round_element(x, ELEMENT)
         return tl.where(x == x, rounded, x)
     R: tl.constexpr = x.shape[0]
     C: tl.constexpr = x.shape[1]
-    SIZE: tl.constexpr = min(ROUNDING.size, x.shape[AXIS])
+    SIZE: tl.constexpr = ROUNDING.size
     if AXIS == 1:
         blocks = tl.reshape(x, (R, C // SIZE, SIZE))
         largest = tl.max(magnitude_bits(blocks), axis=2)[:, :, None]

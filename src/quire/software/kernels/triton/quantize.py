@@ -45,12 +45,13 @@ def block_codes(x, ROUNDING: tl.constexpr):
     R: tl.constexpr = x.shape[0]
     C: tl.constexpr = x.shape[1]
     SIZE: tl.constexpr = ROUNDING.size
+    ELEMENT: tl.constexpr = ROUNDING.element
     largest = tl.max(tl.reshape(magnitude_bits(x), (R, C // SIZE, SIZE)), axis=2)
     inverse = reciprocal(scale_field(largest, ROUNDING))[:, :, None]
     y = tl.reshape(x, (R, C // SIZE, SIZE)) * inverse
     # NaN has the code of +0, its block the scale NaN; an empty block has the codes of +0 too.
     y = tl.where((y != y) | (largest == 0)[:, :, None], 0.0, y)
-    codes = encode_element(y, ROUNDING.element)
+    codes = encode_element(y, ELEMENT)
     return tl.reshape(codes, (R, C)), scale_code(largest, ROUNDING)
 
 
