@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from quire.hardware import Design, emit
     from quire.precision import Plan, cast, cost, exact, load, quantize, save
     from quire.software import apply
+    from quire.software.huggingface import QuireConfig
 
 _HOMES = {
     "QuireError": "quire.errors",
@@ -31,6 +32,7 @@ _HOMES = {
     "quantize": "quire.precision",
     "save": "quire.precision",
     "apply": "quire.software",
+    "QuireConfig": "quire.software.huggingface",
 }
 
 
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Design",
     "Plan",
+    "QuireConfig",
     "QuireError",
     "Task",
     "apply",

@@ -95,30 +95,30 @@ class MXLinear(nn.Module):
         linear: an `nn.Linear`, or a `Conv1D` of transformers, whose weight is (in, out).
         Raises `PlanError` for another module.
         """
+        layer = MXLinear.like(linear, format, input_format=input_format, input_scale=input_scale)
+        return layer.set_weight(*ops.mx_quantize(weight_of(linear).detach(), format)).tile()
+
+    @staticmethod
+    def like(linear: nn.Module, format: str, **options: Any) -> MXLinear:
+        """The layer for a linear layer with its bias (not a copy), and no weight: codes on "meta".
+
+        options: `input_format` and `input_scale`. Raises `PlanError` for another module.
+        """
         if not is_linear(linear):
             raise PlanError(
                 f"{class_name(linear)} is no linear layer that can be swapped; those are"
                 f" {', '.join(TRANSPOSED)}"
             )
-        weight = weight_of(linear).detach()
-        found = MXLinear(
-            weight.shape[1],
-            weight.shape[0],
-            format,
-            bias=False,
-            input_format=input_format,
-            input_scale=input_scale,
-            device="meta",
-            dtype=weight.dtype,
-        )
-        found.bias = linear.bias  # type: ignore[assignment]
-        found.training = linear.training
-        return found.set_weight(*ops.mx_quantize(weight, format))
+        n, k = weight_of(linear).shape
+        dtype = weight_of(linear).dtype
+        layer = MXLinear(k, n, format, bias=False, device="meta", dtype=dtype, **options)
+        layer.bias = linear.bias  # type: ignore[assignment]
+        return layer.train(linear.training)
 
     def set_weight(self, codes: Tensor, scales: Tensor) -> MXLinear:
         """Take a weight in the plain layout, on whichever device it is; returns self."""
         self._set(Weight(codes, scales), PLAIN)
-        return self.tile()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         if self.input_format is not None:
