@@ -5,10 +5,11 @@ Both operands are ports. What is counted is the library's own: two decoders and 
 adders, the adder that accumulates, and the pipeline's registers. "scaled" has the shared scale of
 a block as well, which shifts the sum once by `pow2(4)` of the activations and of the weights.
 
-"cells" counts AND, OR, XOR, MUX, NOT and flip-flops one each, as Yosys's `stat` does. "NAND2" is
-their area in two-input NANDs, as in `Design.synthesize("gates")`, where an XOR is three and a
-flip-flop four; "NAND2 of logic" leaves the flip-flops out. "reference" is the count that such a
-lane had in an earlier generator.
+"cells" counts AND, OR, XOR, MUX, NOT and flip-flops one each, as Yosys's `stat` does; "gates" is
+that without inverters and flip-flops. "NAND2" is the area of all in two-input NANDs, as in
+`Design.synthesize("gates")`, where an XOR is three and a flip-flop four; "NAND2 of logic" leaves
+the flip-flops out. "reference" is the count that such a lane had in an earlier generator, whose
+unit is not known; the ratios "next to int8", of the reference and of ours, need no unit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from record import record
 
@@ -28,6 +30,7 @@ from quire.hardware.toolchain import run_yosys
 
 LANES = 16
 SCALE_BITS = 4
+GATES = ("$_AND_", "$_OR_", "$_XOR_", "$_MUX_")
 FORMATS = {  # {name: (format, gates of a lane in the reference)}
     "int4": ("fixed(4,0)", 229),
     "int8": ("fixed(8,0)", 745),
@@ -67,15 +70,20 @@ endmodule
 
 def main() -> None:
     """Count every format and record the figures."""
-    record("multiply_lane", {name: row(*entry) for name, entry in FORMATS.items()})
+    rows = {name: row(*entry) for name, entry in FORMATS.items()}
+    unit = rows["int8"]
+    for found in rows.values():
+        ratios = {key: round(found[key] / unit[key], 3) for key in ("reference", "cells", "gates")}
+        found["next to int8"] = ratios
+    record("multiply_lane", rows)
 
 
-def row(name: str, reference: int) -> dict[str, float | str]:
+def row(name: str, reference: int) -> dict[str, Any]:
     """Gates a lane of one format."""
     format = parse(name)
     element = format.element if isinstance(format, Block) else format
     assert isinstance(element, Scalar)
-    figures: dict[str, float | str] = {"format": name, "reference": reference}
+    figures: dict[str, Any] = {"format": name, "reference": reference}
     figures |= each(top(element, scaled=False))
     if isinstance(format, Block):
         scaled = each(top(element, scaled=True))
@@ -90,6 +98,7 @@ def each(source: str) -> dict[str, float]:
     used = sum(count(netlist, costs, layers_of(netlist)).values(), start=Resources())
     shares = {
         "cells": len(netlist.cells),
+        "gates": sum(cell.kind in GATES for cell in netlist.cells.values()),
         "NAND2": used.gates,
         "NAND2 of logic": used.gates - 4 * used.FF,
         "flip-flops": used.FF,
