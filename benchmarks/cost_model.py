@@ -6,6 +6,7 @@ whose files are the same is not synthesised again.
 
     python benchmarks/cost_model.py            # the designs held out
     python benchmarks/cost_model.py tuning     # those that are not
+    python benchmarks/cost_model.py unrolled   # layers of adders, for which no curve was fitted
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
+from typing import Literal
 
 import torch
 from record import record
@@ -45,7 +47,7 @@ class Case:
 
     model: Callable[[], nn.Module]
     plan: Planner
-    lanes: Lanes
+    lanes: Lanes | Literal["unroll"]
     inputs: int
 
 
@@ -147,7 +149,29 @@ HELD_OUT: Mapping[str, Case] = {
     "log4_3": Case(mlp(24, 48, 24, 4), log4, {"0": (8, 2), "2": (4, 4), "4": (4, 1)}, 24),
     "int6": Case(mlp(20, 40, 8), scaled(6), {"0": (5, 2), "2": (8, 1)}, 20),
 }
-GROUPS = {"held-out": HELD_OUT, "tuning": TUNING}
+
+
+def sparse(*sizes: int) -> Callable[[], nn.Module]:
+    """Linear layers whose weights are zero by half, with a ReLU between each two."""
+
+    def build() -> nn.Module:
+        model = mlp(*sizes)()
+        for layer in model.children():
+            if isinstance(layer, nn.Linear):
+                layer.weight.data *= torch.rand_like(layer.weight) < 0.5
+        return model
+
+    return build
+
+
+UNROLLED: Mapping[str, Case] = {
+    "fixed4": Case(mlp(16, 32, 16, 5), fixed(4), "unroll", 16),
+    "fixed6": Case(mlp(16, 24, 8), fixed(6), "unroll", 16),
+    "sparse_fixed8": Case(sparse(16, 24, 10), fixed(8), "unroll", 16),
+    "mixed": Case(mlp(16, 24, 16, 5), fixed(5), {"0": "unroll", "2": (8, 2), "4": "unroll"}, 16),
+    "log4": Case(mlp(16, 32, 10), log4, "unroll", 16),
+}
+GROUPS = {"held-out": HELD_OUT, "tuning": TUNING, "unrolled": UNROLLED}
 
 
 def main() -> None:
@@ -245,7 +269,7 @@ def emitted(name: str, case: Case) -> Design:
     return with_synthesis(quire.quantize(graph, plan), FOLDER / name, case.lanes)
 
 
-def with_synthesis(q: GraphModule, folder: Path, lanes: Lanes) -> Design:
+def with_synthesis(q: GraphModule, folder: Path, lanes: Lanes | Literal["unroll"]) -> Design:
     """Emit, and keep what was synthesised before: it says itself of which files it is."""
     kept = folder.with_name(f"{folder.name}.synth")
     if (folder / "synth").exists():

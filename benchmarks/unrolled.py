@@ -160,7 +160,7 @@ def compare(name: str, folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure and record."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
+    options.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     options.add_argument("--folder", type=Path, help="where the circuits are left")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,8 @@
 """What a design uses, without synthesis: the sum of its cells, each by its curve.
 
 DSP and BRAM follow the rules of the tools; LUT and FF are estimates (`quire.hardware.curves`). What
-a stage makes constant is taken off where it matters: a scale that no multiplier has to apply.
+a stage makes constant is taken off where it matters: a scale that no multiplier has to apply. The
+sums of an unrolled layer take a LUT for each of their bits.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def estimate(design: Design) -> dict[str, Resources]:
     ends += [(f"u_axis_out_{s.name}", "quire_axis_out", s) for s in design.outputs]
     return {
         **{
-            stage.name: total(_uses(stage, instance) for instance in stage.instances)
+            stage.name: total(
+                [Resources(LUT=stage.sum_bits), *(_uses(stage, i) for i in stage.instances)]
+            )
             for stage in design.stages
         },
         **{name: uses(cell, _axis(stream)) for name, cell, stream in ends},

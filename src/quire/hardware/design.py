@@ -68,6 +68,7 @@ class Stage:
     name: of its instance, after the path of the module in the model. kind: "linear", "table", ...
     reads, writes: streams in and out. assigns: (what is driven, by what), the output ports.
     interval: cycles a sample in steady state. steps: what delays beats inside. detail: for people.
+    sum_bits: bits of the adders that are written as sums on wires.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Stage:
     interval: int
     steps: tuple[Step, ...] = ()
     detail: str = ""
+    sum_bits: int = 0
 
     @property
     def module(self) -> str:

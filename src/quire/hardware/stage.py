@@ -27,6 +27,7 @@ class Builder:
     interval: int = 0
     steps: list[Step] = field(default_factory=list[Step])
     detail: str = ""
+    sum_bits: int = 0
 
     def wire(self, name: str, bits: int, value: str = "") -> str:
         """A new vector with a free name like `name`."""
@@ -104,6 +105,7 @@ class Builder:
             self.interval,
             tuple(self.steps),
             self.detail,
+            self.sum_bits,
         )
 
 

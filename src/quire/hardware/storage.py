@@ -52,6 +52,7 @@ def _stage_json(stage: Stage) -> dict[str, Any]:
         "interval": stage.interval,
         "steps": [asdict(step) for step in stage.steps],
         "detail": stage.detail,
+        "sum_bits": stage.sum_bits,
     }
 
 
@@ -99,6 +100,7 @@ def _stage(folder: Path, data: dict[str, Any]) -> Stage:
         data["interval"],
         tuple(Step(step["kind"], tuple(step["numbers"])) for step in data["steps"]),
         data["detail"],
+        data["sum_bits"],
     )
 
 

@@ -215,6 +215,7 @@ class _Logic:
         self._note(right, above)
         if above <= 0:
             return left.from_bit(0, bits)
+        self.net.builder.sum_bits += above
         total = f"{left.from_bit(adder.shift, above)} {sign} {right.from_bit(0, above)}"
         return f"{{{total}, {left.from_bit(0, adder.shift)}}}" if adder.shift else total
 
@@ -239,6 +240,7 @@ class _Logic:
             shifted = f"{{{shifted}, {term.shift}'d0}}"
         if not offset and not term.negative:
             return shifted
+        self.net.builder.sum_bits += width
         return f"{constant} {'-' if term.negative else '+'} {shifted}"
 
     def _vector(self, value: int, data: str) -> Vector:

@@ -140,8 +140,9 @@ def timeline(design: Design) -> Figure:
     """When the beats of each stream move: a row a stream, a colour a sample."""
     names = [stream["name"] for stream in design["streams"]]
     figure = layout("cycle", "")
-    figure["margin"] = {"l": 10, "r": 16, "t": 40, "b": 52}
+    figure["margin"] = {"l": 10, "r": 16, "t": 56, "b": 52}
     figure["showlegend"] = True
+    figure["legend"] = {**figure["legend"], "y": 1.05}
     figure["barmode"] = "overlay"
     figure["yaxis"] = {
         **figure["yaxis"],
