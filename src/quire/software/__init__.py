@@ -2,5 +2,6 @@
 
 from quire.software.apply import apply
 from quire.software.assignment import Applied
+from quire.software.cost import DeviceCost, DeviceCostModel, cost
 
-__all__ = ["Applied", "apply"]
+__all__ = ["Applied", "DeviceCost", "DeviceCostModel", "apply", "cost"]

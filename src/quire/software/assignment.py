@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -162,20 +162,18 @@ def _axis(module: nn.Module, name: str, rank: int) -> Axis | None:
     return AXES.get(type(module)) if name == "weight" else None
 
 
-def plan_of(value: PlanLike, known: Mapping[str, Place]) -> Plan:
-    """A plan from a plan, a mapping, the path of a plan's file, or one format.
+def plan_of(value: PlanLike, weights: Iterable[str]) -> Plan:
+    """A plan from a plan, a mapping, the path of a plan's file, or one format for `weights`.
 
-    A format (or its string) stands for the weights of all linear layers whose weight is theirs
-    alone. Raises `PlanError` for a string that is neither a format nor a file.
+    Raises `PlanError` for a string that is neither a format nor a file.
     """
     if isinstance(value, Format):
-        weights = [p.name for p in known.values() if p.is_weight_of_linear and p.alone]
         return Plan(dict.fromkeys(weights, value))
     if isinstance(value, Mapping):
         return Plan(value)
     if isinstance(value, str) and not Path(value).exists():
         try:
-            return plan_of(parse(value), known)
+            return plan_of(parse(value), weights)
         except FormatError as error:
             raise PlanError(f"plan={value!r} is neither a file nor a format: {error}") from None
     return load_patterns(value)
@@ -205,7 +203,7 @@ def assign(
 ) -> Applied:
     """What a plan does to a model; see `quire.apply`. Raises `PlanError`."""
     known = places(model, tied)
-    given = plan_of(plan, known)
+    given = plan_of(plan, [p.name for p in known.values() if p.is_weight_of_linear and p.alone])
     if graph is not None:
         patterns = {name: entry for name, entry in given.items() if _is_pattern(name)}
         given = Plan.from_patterns(graph, given) if patterns else spelled_out(given, graph)
