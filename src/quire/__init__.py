@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from quire.graph import capture, sites
     from quire.hardware import Design, emit
     from quire.precision import Plan, cast, cost, exact, load, quantize, save
-    from quire.software import apply
+    from quire.software import apply, compile
     from quire.software.huggingface import QuireConfig
 
 _HOMES = {
@@ -32,6 +32,7 @@ _HOMES = {
     "quantize": "quire.precision",
     "save": "quire.precision",
     "apply": "quire.software",
+    "compile": "quire.software",
     "QuireConfig": "quire.software.huggingface",
 }
 
@@ -54,6 +55,7 @@ __all__ = [
     "apply",
     "capture",
     "cast",
+    "compile",
     "cost",
     "emit",
     "exact",

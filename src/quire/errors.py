@@ -31,3 +31,11 @@ class CheckpointError(QuireError):
 
 class HardwareError(QuireError):
     """A network, a plan or a tool cannot do what a design needs."""
+
+
+class KernelError(QuireError):
+    """A GPU kernel cannot be built, or cannot run what it is given."""
+
+
+class CompileError(QuireError):
+    """A model cannot be compiled as asked."""

@@ -2,6 +2,17 @@
 
 from quire.software.apply import apply
 from quire.software.assignment import Applied
+from quire.software.compile import Compiled, compile
 from quire.software.cost import DeviceCost, DeviceCostModel, cost
+from quire.software.report import Report
 
-__all__ = ["Applied", "DeviceCost", "DeviceCostModel", "apply", "cost"]
+__all__ = [
+    "Applied",
+    "Compiled",
+    "DeviceCost",
+    "DeviceCostModel",
+    "Report",
+    "apply",
+    "compile",
+    "cost",
+]

@@ -1,0 +1,206 @@
+"""`compile`: a model and a plan as fast code, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
+
+from quire.errors import CaptureError, CompileError
+from quire.graph.capture import Examples, capture
+from quire.precision.inputs import flat_inputs
+from quire.precision.quantize import quantize
+from quire.software.backend import quire_backend
+from quire.software.passes import PASSES, Pass
+from quire.software.plans import PlanLike, plan_for
+from quire.software.program import Options, Program
+from quire.software.report import Report
+
+
+def compile(
+    model: nn.Module,
+    plan: PlanLike | None = None,
+    mode: str | None = None,
+    *,
+    example_inputs: Examples | None = None,
+    passes: tuple[Pass, ...] = PASSES,
+    compiler: str = "inductor",
+) -> Compiled:
+    """A callable that computes what `model` does under `plan`, compiled.
+
+    model: any `nn.Module`, or a graph of `quire.capture` or `quire.quantize`. Its parameters stay
+        its own: training either trains both.
+    plan: a `Plan`, {site or pattern: format}, the path of a plan's file, or one format for every
+        operand of a product. None rounds nothing.
+    mode: of `torch.compile`: "default", "reduce-overhead", "max-autotune", ...
+    example_inputs: a tuple or a dict, as for `quire.capture`: the graph is captured now, and bad
+        plans are found now. Without them that happens at the first call, with its arguments.
+    passes: rows of `quire.software.passes.PASSES`, or others, in the order in which they run.
+    compiler: the Dynamo backend that makes code of the graph in the end.
+
+    One compilation serves every batch size; other sizes and dtypes get one each, and so do
+    training and calls without gradients. Without gradients cast weights are computed once, and
+    again when a parameter was written. A model that cannot be captured as one graph goes through
+    Dynamo, graph by graph, with the same passes (`torch.compile(model, backend="quire")`).
+
+    Raises `CompileError` for a model that is no module, `PlanError` for a plan that does not fit.
+    """
+    if not isinstance(model, nn.Module):
+        raise CompileError(f"compile takes an nn.Module, not a {type(model).__name__}")
+    if plan is not None and "quire_plan" in getattr(model, "meta", {}):
+        raise CompileError("the graph is quantized already: compile it without a plan")
+    compiled = Compiled(model, plan, Options(mode, passes, compiler))
+    if example_inputs is not None:
+        compiled.capture(example_inputs)
+    return compiled
+
+
+@dataclass
+class _Captured:
+    """A graph with its casts, and its programs by training and gradients."""
+
+    graph: GraphModule
+    programs: dict[tuple[bool, bool], Program]
+
+
+class Compiled(nn.Module):
+    """What `quire.compile` returns.
+
+    model: what it was given, with the parameters of both.
+    report: what happened to it, filled as code is made; print it.
+    """
+
+    def __init__(self, model: nn.Module, plan: PlanLike | None, options: Options) -> None:
+        super().__init__()
+        self.model = model
+        self.report = Report()
+        self._plan, self._options = plan, options
+        self._graphs: dict[Hashable, _Captured | Callable[..., Any]] = {}
+        self.training = model.training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns for the same arguments."""
+        found = self._found(args, kwargs)
+        if not isinstance(found, _Captured):
+            return found(*args, **kwargs)
+        return self._program(found, args, kwargs)(*args, **kwargs)
+
+    def capture(self, example_inputs: Examples) -> None:
+        """Capture the graph that calls with inputs like these use."""
+        is_named = isinstance(example_inputs, Mapping)
+        args, kwargs = ((), dict(example_inputs)) if is_named else (tuple(example_inputs), {})
+        self._found(args, kwargs)
+
+    def refresh(self) -> None:
+        """Cast the weights again: after writes through `parameter.data`, which none can see."""
+        for program in self.programs():
+            if program.static is not None:
+                program.static.refresh(force=True)
+
+    def programs(self) -> list[Program]:
+        """The compiled graphs so far; none where Dynamo has taken the model."""
+        found = [g for g in self._graphs.values() if isinstance(g, _Captured)]
+        return [program for captured in found for program in captured.programs.values()]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The graph for such arguments, captured at their first call."""
+        key = None if _is_graph(self.model) else _signature(args, kwargs)
+        if key not in self._graphs:
+            self._graphs[key] = self._made(args, kwargs)
+        return self._graphs[key]
+
+    def _made(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> _Captured | Callable[..., Any]:
+        try:
+            graph = self._captured(args, kwargs)
+        except CaptureError as error:
+            self.report.note(f"no single graph, so Dynamo's are compiled one by one: {error}")
+            return self._by_dynamo()
+        if self._plan is not None:
+            plan = plan_for(graph, self._plan)
+            self.report.place(plan)
+            graph = quantize(graph, plan)
+        return _Captured(graph, {})
+
+    def _captured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GraphModule:
+        if _is_graph(self.model):
+            assert isinstance(self.model, GraphModule)
+            return self.model
+        if args and kwargs:
+            raise CaptureError("positional and named arguments in one call")
+        examples: Examples = kwargs or args
+        try:
+            return capture(self.model, examples)
+        except CaptureError as error:
+            if "fixes the batch size" not in str(error):
+                raise
+            self.report.note(f"one compilation for each batch size: {error}")
+            return capture(self.model, examples, dynamic_batch=False)
+
+    def _by_dynamo(self) -> Callable[..., Any]:
+        options = self._options
+
+        def backend(graph: GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+            said = {"plan": self._plan, "passes": options.passes, "report": self.report}
+            return quire_backend(
+                graph, inputs, mode=options.mode, options={**said, "compiler": options.compiler}
+            )
+
+        return torch.compile(self.model, backend=backend)
+
+    def _program(
+        self, captured: _Captured, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Program:
+        training, gradients = self.model.training, self._wants_gradients(args, kwargs)
+        key = (training, gradients)
+        if key not in captured.programs:
+            captured.graph.train(training)
+            flat = flat_inputs(captured.graph, args, kwargs)
+            captured.programs[key] = Program(
+                captured.graph, flat, self._options, self.report, gradients=gradients
+            )
+        return captured.programs[key]
+
+    def _wants_gradients(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        if not torch.is_grad_enabled():
+            return False
+        tensors = (x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        return any(p.requires_grad for p in self.model.parameters()) or any(
+            x.requires_grad for x in tensors
+        )
+
+
+def _is_graph(model: nn.Module) -> bool:
+    return "quire" in getattr(model, "meta", {})
+
+
+def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
+    """Equal for calls that one graph serves: structure, dtypes, constants, sizes but of batches."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    shapes = (tuple(x.shape) for x in leaves if isinstance(x, Tensor))
+    batch = next((shape[0] for shape in shapes if shape), None)
+    return structure, tuple(_leaf(x, batch) for x in leaves)
+
+
+_CONSTANTS = (int, float, str, type(None))
+
+
+def _leaf(x: Any, batch: int | None) -> Hashable:
+    if not isinstance(x, Tensor):
+        return x if isinstance(x, _CONSTANTS) else type(x)
+    sizes: list[Any] = list(x.shape)
+    if sizes and sizes[0] == batch:
+        sizes[0] = "batch"
+    return x.dtype, x.device, tuple(sizes)

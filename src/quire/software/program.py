@@ -1,0 +1,126 @@
+"""`Program`: one captured graph as compiled code, for one mode of training and of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental import _config as symbolic_config
+
+from quire.precision.copying import copy_graph
+from quire.precision.inputs import flat_inputs
+from quire.software.passes import PASSES, Pass
+from quire.software.passes.base import GRADIENTS
+from quire.software.report import Report
+from quire.software.static import Static, hold_static
+
+
+@dataclass(frozen=True)
+class Options:
+    """How graphs become code.
+
+    mode: of `torch.compile`: None, "default", "reduce-overhead", "max-autotune", ...
+    passes: the rows of the table that run, in this order.
+    compiler: the Dynamo backend that takes the graph in the end.
+    """
+
+    mode: str | None = None
+    passes: tuple[Pass, ...] = PASSES
+    compiler: str = "inductor"
+
+
+class Program:
+    """A captured or quantized graph after the passes, compiled as one graph at its first call."""
+
+    def __init__(
+        self,
+        graph: GraphModule,
+        examples: Sequence[Any],
+        options: Options,
+        report: Report,
+        *,
+        gradients: bool,
+    ) -> None:
+        """A copy of the graph is made ready; its parameters are shared.
+
+        examples: inputs in the order of the placeholders, on which passes verify rewrites.
+        gradients: whether they are wanted; otherwise what parameters alone decide is computed
+            once (`hold_static`).
+        """
+        self.graph = copy_graph(graph)
+        self.graph.meta[GRADIENTS] = gradients
+        for row in options.passes:
+            report.outcomes.extend(row.apply(self.graph, examples))
+        self.static: Static | None = None if gradients else hold_static(self.graph)
+        report.note(_static_note(self.static, gradients))
+        self._axes = _dynamic_axes(self.graph)
+        self._seen: set[tuple[Any, ...]] = set()
+        self._run = torch.compile(
+            self.graph, fullgraph=True, mode=options.mode, backend=options.compiler
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the graph returns for the inputs."""
+        if self.static is not None:
+            self.static.refresh()
+        if not self._axes:
+            return self._run(*args, **kwargs)
+        flat = flat_inputs(self.graph, args, kwargs)
+        shapes = tuple(x.shape if isinstance(x, Tensor) else None for x in flat)
+        if shapes in self._seen:
+            return self._run(*args, **kwargs)
+        with _any_batch([(flat[i], axes) for i, axes in self._axes]):
+            result = self._run(*args, **kwargs)
+        self._seen.add(shapes)
+        return result
+
+
+def _static_note(static: Static | None, gradients: bool) -> str:
+    if gradients:
+        return (
+            "gradients are enabled: weights are cast in every call (torch.no_grad() or "
+            "torch.inference_mode() around a call casts them once)"
+        )
+    count = 0 if static is None else len(static.names)
+    return f"{count} tensors that only parameters decide are computed once"
+
+
+def _dynamic_axes(graph: GraphModule) -> list[tuple[int, tuple[int, ...]]]:
+    """For the inputs with free sizes, by position: the axes that are free."""
+    found: list[tuple[int, tuple[int, ...]]] = []
+    for index, node in enumerate(graph.graph.find_nodes(op="placeholder")):
+        value = node.meta.get("val")
+        sizes: Sequence[Any] = value.shape if isinstance(value, Tensor) else ()
+        axes = tuple(i for i, size in enumerate(sizes) if isinstance(size, torch.SymInt))
+        if axes:
+            found.append((index, axes))
+    return found
+
+
+@contextmanager
+def _any_batch(inputs: list[tuple[Any, tuple[int, ...]]]) -> Generator[None, None, None]:
+    """Let one compilation serve every size of the free axes, 0 and 1 included.
+
+    PyTorch compiles sizes of 0 and 1 apart unless its symbolic sizes are oblivious of them. The
+    marks that it leaves on tensors are taken off, since they would bind other compilations.
+    """
+    marked = [(x, axes) for x, axes in inputs if isinstance(x, Tensor) and not _marks(x)]
+    for x, axes in marked:
+        for axis in axes:
+            torch._dynamo.maybe_mark_dynamic(x, axis)  # pyright: ignore[reportPrivateUsage]
+    try:
+        with symbolic_config.patch(backed_size_oblivious=True):  # pyright: ignore
+            yield
+    finally:
+        for x, _ in marked:
+            for name in _marks(x):
+                delattr(x, name)
+
+
+def _marks(x: Tensor) -> list[str]:
+    return [name for name in vars(x) if "dynamo" in name]

@@ -1,0 +1,124 @@
+"""What a graph computes from its parameters alone, computed once: cast and joined weights.
+
+For inference: the values carry no gradient. They follow their parameters: before each call the
+version counters of PyTorch tell whether one was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from quire.graph.rewrite import attribute
+from quire.ops.movement import MOVEMENT
+
+HOME = "quire_static"
+"""The submodule that holds the values; no dot, so that no module of a model has the name."""
+
+
+class Static:
+    """The values that `hold_static` took out of a graph, and how they are computed.
+
+    names: of the nodes that they stand for.
+    """
+
+    def __init__(self, recipe: GraphModule, names: tuple[str, ...]) -> None:
+        self.names = names
+        self._recipe = recipe
+        held = (attribute(recipe, str(n.target)) for n in recipe.graph.find_nodes(op="get_attr"))
+        self._sources = list({id(tensor): tensor for tensor in held}.values())
+        self.values = self._computed()
+        self._stamp = self._stamps()
+
+    def refresh(self, *, force: bool = False) -> bool:
+        """Compute the values again, in place, if a parameter was written; whether that was so.
+
+        A write through `parameter.data` is no write to PyTorch: `force` for those.
+        """
+        stamp = self._stamps()
+        if stamp == self._stamp and not force:
+            return False
+        with torch.no_grad():
+            for value, new in zip(self.values, self._computed(), strict=True):
+                value.copy_(new)
+        self._stamp = stamp
+        return True
+
+    def _computed(self) -> list[Tensor]:
+        with torch.no_grad():
+            return list(self._recipe())
+
+    def _stamps(self) -> list[tuple[int, int]]:
+        return [(_version(tensor), tensor.data_ptr()) for tensor in self._sources]
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written; not counted for one made in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def hold_static(graph: GraphModule) -> Static | None:
+    """Replace in `graph`, in place, what is computed from parameters alone by buffers.
+
+    Views and copies of parameters are left, and so is what no parameter enters. None where
+    nothing is left to replace.
+    """
+    static = _static_nodes(graph)
+    ends = [n for n in static if n.op != "get_attr" and _is_worth_it(n) and _is_read(n, static)]
+    if not ends:
+        return None
+    found = Static(_recipe(graph, static, ends), tuple(node.name for node in ends))
+    graph.add_submodule(HOME, nn.Module())
+    home = graph.get_submodule(HOME)
+    for index, (node, value) in enumerate(zip(ends, found.values, strict=True)):
+        home.register_buffer(str(index), value, persistent=False)
+        with graph.graph.inserting_before(node):
+            held = graph.graph.get_attr(f"{HOME}.{index}")
+        held.meta = dict(node.meta)
+        node.replace_all_uses_with(held)
+    graph.graph.eliminate_dead_code()
+    graph.graph.lint()
+    graph.recompile()
+    return found
+
+
+def _static_nodes(graph: GraphModule) -> dict[Node, None]:
+    """The nodes that need no input, in the order of the graph."""
+    found: dict[Node, None] = {}
+    for node in graph.graph.nodes:
+        sources = node.all_input_nodes
+        is_call = node.op == "call_function" and bool(sources)
+        if node.op == "get_attr" or (is_call and all(source in found for source in sources)):
+            found[node] = None
+    return found
+
+
+def _is_worth_it(node: Node) -> bool:
+    """Whether more than data movement lies between parameters and a tensor."""
+    if not isinstance(node.meta.get("val"), Tensor):
+        return False
+    is_moved = node.op == "get_attr" or node.target in MOVEMENT.targets
+    joins = node.op != "get_attr" and len(node.all_input_nodes) > 1
+    return not is_moved or joins or any(_is_worth_it(source) for source in node.all_input_nodes)
+
+
+def _is_read(node: Node, static: dict[Node, None]) -> bool:
+    """Whether what depends on inputs reads the node."""
+    return any(user not in static for user in node.users)
+
+
+def _recipe(graph: GraphModule, static: dict[Node, None], ends: list[Node]) -> GraphModule:
+    """A module without inputs that computes `ends` from the parameters of `graph`."""
+    new = Graph()
+    copies: dict[Node, Node] = {}
+    copied: Callable[[Node], Node] = copies.__getitem__
+    for node in static:
+        copies[node] = new.node_copy(node, copied)
+    results: Any = tuple(copies[node] for node in ends)
+    new.output(results)
+    new.eliminate_dead_code()
+    return GraphModule(graph, new)
