@@ -93,15 +93,18 @@ def in_turns(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compiled(fmt: Format, axis: int) -> Callable[[Tensor], Tensor]:
+def compiled(fmt: Format, axis: int, tuned: bool = False) -> Callable[[Tensor], Tensor]:
     torch._dynamo.reset()
-    return torch.compile(lambda x: fmt.quantize(x, axis), fullgraph=True)
+    options = {"coordinate_descent_tuning": True} if tuned else None
+    return torch.compile(lambda x: fmt.quantize(x, axis), fullgraph=True, options=options)
 
 
-def cases(size: int) -> dict[str, tuple[tuple[int, int], int]]:
-    """Shape and axis of each layout that is timed."""
-    square = (size, size)
-    return {"last": (square, -1), "axis 0": (square, 0), "ragged": ((size, size - 1), -1)}
+LAYOUTS = ("last", "axis 0", "ragged")
+
+
+def shape_and_axis(layout: str, size: int) -> tuple[tuple[int, int], int]:
+    """What a layout means: blocks along the last axis or the first, or a short block a row."""
+    return (size, size - (layout == "ragged")), 0 if layout == "axis 0" else -1
 
 
 def eager_on_cpu(size: int, names: list[str]) -> dict[str, float]:
@@ -117,13 +120,14 @@ def eager_on_cpu(size: int, names: list[str]) -> dict[str, float]:
     return ratios
 
 
-def on_cpu(size: int, repeats: int, names: list[str]) -> list[dict[str, Any]]:
+def on_cpu(size: int, repeats: int, names: list[str], layouts: list[str]) -> list[dict[str, Any]]:
     """Compiled quantization in units of a copy, for each layout."""
     keep_freed_memory()
     rows: list[dict[str, Any]] = []
     for name in names:
         fmt, row = parse(name), {"format": name}
-        for layout, (shape, axis) in cases(size).items():
+        for layout in layouts:
+            shape, axis = shape_and_axis(layout, size)
             x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             ready, quantize = torch.empty_like(x), compiled(fmt, axis)
             assert torch.equal(quantize(x), fmt.quantize(x, axis)), f"{name}: compiled differs"
@@ -135,22 +139,31 @@ def on_cpu(size: int, repeats: int, names: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def on_gpu(size: int, repeats: int, names: list[str]) -> list[dict[str, Any]]:
+def gpu_figures(
+    fmt: Format, x: Tensor, axis: int, repeats: int, tuned: bool
+) -> tuple[int, float, float]:
+    """Wrong bits, the share of the copy bandwidth that quantization reaches, the copy's TB/s."""
+    expected, x = fmt.quantize(x, axis), x.cuda()
+    ready, quantize = torch.empty_like(x), compiled(fmt, axis, tuned)
+    differing = int((quantize(x).cpu() != expected).sum())
+    runs = {"copy": partial(ready.copy_, x), "quantize": partial(quantize, x)}
+    times = in_turns({k: graphed(run) for k, run in runs.items()}, repeats, seconds_on_gpu)
+    speed = 2 * x.numel() * x.element_size() / times["copy"] / 1e12
+    return differing, round(times["copy"] / times["quantize"], 3), round(speed, 2)
+
+
+def on_gpu(
+    size: int, repeats: int, names: list[str], layouts: list[str], dtypes: list[str], tuned: bool
+) -> list[dict[str, Any]]:
     """The share of the copy bandwidth that compiled quantization reaches, and its wrong bits."""
     rows: list[dict[str, Any]] = []
-    for name, dtype in itertools.product(names, (torch.float32, torch.bfloat16)):
-        fmt = parse(name)
-        row: dict[str, Any] = {"format": name, "dtype": str(dtype).removeprefix("torch.")}
-        for layout, (shape, axis) in cases(size).items():
-            x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
-            expected, x = fmt.quantize(x, axis), x.cuda()
-            ready, quantize = torch.empty_like(x), compiled(fmt, axis)
-            row[f"{layout}: differing"] = int((quantize(x).cpu() != expected).sum())
-            runs = {"copy": partial(ready.copy_, x), "quantize": partial(quantize, x)}
-            times = in_turns({k: graphed(run) for k, run in runs.items()}, repeats, seconds_on_gpu)
-            row[layout] = round(times["copy"] / times["quantize"], 3)
-            bytes_moved = 2 * x.numel() * x.element_size()
-            row["copy, TB/s"] = round(bytes_moved / times["copy"] / 1e12, 2)
+    for name, dtype in itertools.product(names, dtypes):
+        row: dict[str, Any] = {"format": name, "dtype": dtype, "tuned": tuned}
+        for layout in layouts:
+            shape, axis = shape_and_axis(layout, size)
+            x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+            figures = gpu_figures(parse(name), x.to(getattr(torch, dtype)), axis, repeats, tuned)
+            row[f"{layout}: differing"], row[layout], row["copy, TB/s"] = figures
         print(row, flush=True)
         rows.append(row)
     return rows
@@ -159,19 +172,26 @@ def on_gpu(size: int, repeats: int, names: list[str]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--formats", nargs="+", default=FORMATS)
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="on a GPU")
+    parser.add_argument("--tuned", action="store_true", help="coordinate_descent_tuning, on a GPU")
+    parser.add_argument("--name", default="formats", help="of the result")
     parser.add_argument("--size", type=int, help="rows and columns (4096 on a CPU, 8192 on a GPU)")
     parser.add_argument("--repeats", type=int, default=21)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args()
+    names, layouts = options.formats, options.layouts
     if torch.cuda.is_available():
-        rows = on_gpu(options.size or 8192, options.repeats, options.formats)
-        record("formats", {"share of copy bandwidth": rows}, options.out)
+        size, tuned = options.size or 8192, options.tuned
+        rows = on_gpu(size, options.repeats, names, layouts, options.dtypes, tuned)
+        figures = {"share of copy bandwidth": rows}
     else:
         torch.set_num_threads(2)
         size = options.size or 4096
-        eager = eager_on_cpu(size, options.formats)
-        rows = on_cpu(size, options.repeats, options.formats)
-        record("formats", {"times a copy": rows, "eager, times a clone": eager}, options.out)
+        eager = eager_on_cpu(size, names)
+        rows = on_cpu(size, options.repeats, names, layouts)
+        figures = {"times a copy": rows, "eager, times a clone": eager}
+    record(options.name, figures, options.out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from quire.formats.carrier import (
     FLOAT64,
     INPUT_RANGES,
     Carrier,
+    at_most,
     check_input_dtype,
     join_sign,
     split_sign,
@@ -263,6 +264,13 @@ class Scalar(Format):
             sign, a = split_sign(y)
             return join_sign(sign, self.grid(a.clamp(max=self.highest)))
         return self.grid(y.clamp(self.lowest if lowest is None else lowest, self.highest))
+
+    def nearest(self, y: Tensor, lowest: float | None = None) -> Tensor:
+        """As `round`, but NaN may become any value: blocks know by their scale where it was."""
+        if self.has_signed_zero:
+            sign, a = split_sign(y)
+            return join_sign(sign, self.grid(at_most(a, self.highest)))
+        return self.round(y, lowest)
 
     def overflows(self, y: Tensor, lowest: float | None = None) -> Tensor:
         """True where rounding leaves the range, that is, where `round` has to clamp."""

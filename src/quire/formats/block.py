@@ -20,7 +20,14 @@ from quire.formats.base import (
     raise_where,
 )
 from quire.formats.binary import Binary, Ternary
-from quire.formats.carrier import FLOAT32, FLOAT64, INPUT_RANGES, Carrier, check_input_dtype
+from quire.formats.carrier import (
+    FLOAT32,
+    FLOAT64,
+    INPUT_RANGES,
+    Carrier,
+    check_input_dtype,
+    saturate,
+)
 from quire.formats.fixed import Fixed, UFixed
 from quire.formats.layout import WHOLE_AXIS, WHOLE_TENSOR, Blocks, split_blocks
 from quire.formats.log import Log
@@ -127,12 +134,12 @@ class Block(Format):
 
     def rounded(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
         fits = scale is None and self.rule.keeps_range(x.dtype)
-        convert = Tensor.to if fits else _saturating_to
         values: list[Tensor] = []
         for blocks, scales in self._scaled(x, axis, scale):
             value = self.rule.restored(self._elements(blocks, scales), scales)
             # Converted while still in blocks, so that a compiler keeps everything in one loop.
-            values.append(blocks.joined(convert(value, x.dtype)))
+            value = value.to(x.dtype) if fits else self._saturating_to(value, x.dtype)
+            values.append(blocks.joined(value))
         return _concatenated(values, axis, x)
 
     def saturated(self, x: Tensor, axis: int, scale: StaticScale) -> Tensor:
@@ -184,7 +191,7 @@ class Block(Format):
                 parts, _dealt(self._decoded_scales(encoded), parts, axis), strict=True
             )
         ]
-        return _saturating_to(_concatenated(values, axis, encoded.codes), dtype)
+        return self._saturating_to(_concatenated(values, axis, encoded.codes), dtype)
 
     def _decoded_scales(self, encoded: Encoded) -> Scales:
         zero, tensor = encoded.zero_points, encoded.tensor_scale
@@ -213,9 +220,17 @@ class Block(Format):
         # Symmetric: inside a block the most negative code of fixed point is read, never written.
         return max(self.element.lowest, -self.element.highest)
 
+    def _saturating_to(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        """Convert; a product with a coarse scale may exceed the largest finite value of `dtype`."""
+        products, largest = self.rule.largest, torch.finfo(dtype).max
+        if products < torch.inf or largest < torch.finfo(value.dtype).max:
+            value = saturate(value, min(products, largest))
+        return value.to(dtype)
+
     def _elements(self, blocks: Blocks, scales: Scales) -> Tensor:
         unscaled = self.rule.unscaled(blocks.values, scales)
-        elements = self.element.round(unscaled, lowest=self._lowest)
+        rounding = self.element.nearest if scales.found else self.element.round
+        elements = rounding(unscaled, lowest=self._lowest)
         return elements if scales.empty is None else torch.where(scales.empty, 0.0, elements)
 
     def _scaled(self, x: Tensor, axis: int, static: StaticScale) -> list[tuple[Blocks, Scales]]:
@@ -267,13 +282,6 @@ class Block(Format):
             axis=axis,
             dtype=x.dtype,
         )
-
-
-def _saturating_to(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert; a product with a coarse scale may exceed the largest finite value of `dtype`."""
-    largest = torch.finfo(dtype).max
-    narrower = largest < torch.finfo(value.dtype).max
-    return (value.clamp(-largest, largest) if narrower else value).to(dtype)
 
 
 def _codes(fmt: Scalar, values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ devices alike.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,12 @@ class Carrier:
     def infinity_bits(self) -> int:
         """The bits of +Inf; larger magnitudes are NaN."""
         return (2 * self.bias + 1) << self.mantissa
+
+    def bits_of(self, value: float) -> int:
+        """The bits of a number of this type that is not negative."""
+        exponent = max(math.frexp(value)[1] - 1, 1 - self.bias) if value else 1 - self.bias
+        significand = int(math.ldexp(value, self.mantissa - exponent))
+        return ((exponent + self.bias - 1) << self.mantissa) + significand
 
     def to_bits(self, x: Tensor) -> Tensor:
         return x.view(self.bits_dtype)
@@ -102,6 +109,24 @@ def join_sign(sign: Tensor, magnitude: Tensor) -> Tensor:
     return c.to_float(c.to_bits(magnitude) | sign)
 
 
+def at_most(a: Tensor, highest: float) -> Tensor:
+    """The smaller of magnitudes and a number; NaN becomes the number.
+
+    On the bits, which are ordered: a float minimum has to look at NaN apart.
+    """
+    c = carrier_of(a)
+    return c.to_float(c.to_bits(a).clamp(max=c.bits_of(highest)))
+
+
+def saturate(value: Tensor, largest: float) -> Tensor:
+    """Clamp to `largest` in magnitude; NaN stays NaN."""
+    if not value.is_cuda:
+        return value.clamp(-largest, largest)
+    # Comparisons are false for NaN, where a clamp in compiled GPU code tests for it each time.
+    value = torch.where(value > largest, largest, value)
+    return torch.where(value < -largest, -largest, value)
+
+
 def round_significand(a: Tensor, fraction_bits: int, exponent_parity: int) -> Tensor:
     """Round magnitudes to `fraction_bits` bits after the leading one, ties to the even code.
 
@@ -128,6 +153,18 @@ def round_to_multiple(y: Tensor, exponent: int) -> Tensor:
     """
     magic = 1.5 * 2.0 ** (exponent + carrier_of(y).mantissa)
     return (y + magic) - magic
+
+
+def round_within(y: Tensor, exponent: int, lowest: float, highest: float) -> Tensor:
+    """`round_to_multiple` clamped to two multiples; any y, of which NaN becomes one of them.
+
+    While the magic number is added the bits are ordered as the values are, those of negative sums
+    included, and clamp faster than floats, which have to look at NaN apart.
+    """
+    c = carrier_of(y)
+    magic = 1.5 * 2.0 ** (exponent + c.mantissa)
+    low, high = c.bits_of(magic + lowest), c.bits_of(magic + highest)
+    return c.to_float(c.to_bits(y + magic).clamp(low, high)) - magic
 
 
 @dataclass(frozen=True)
@@ -172,3 +209,49 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype == torch.float32 and a.is_cuda:
         return (a.double() * b.double().reciprocal()).float()
     return a / b
+
+
+def divide_moderate(a: Tensor, b: Tensor) -> Tensor:
+    """a / b for b >= 0 and quotients below 2^100: exact as `divide` from 2^-80 on, else about it.
+
+    The sign of a zero is lost, and b = 0 gives anything. In compiled GPU code a float64 product a
+    value is slow, so a quotient q is corrected by its exact remainder: with r = RN(1/b),
+    q = RN(a r) is within 3/2 units of its last place, a - q b is exact, and RN(q + (a - q b) r) is
+    RN(a / b), since 1/b is missed by less than the distance of a / b from the middle of two
+    float32 numbers (Markstein, "Computation of elementary functions on the IBM RISC System/6000
+    processor", 1990; tests/unit/formats/test_division.py has the cases).
+    """
+    if a.dtype != torch.float32 or not a.is_cuda or not _inductor_compiles():
+        return divide(a, b)
+    return fused_quotient(a, b)
+
+
+def _inductor_compiles() -> bool:
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
+def fused_quotient(a: Tensor, b: Tensor) -> Tensor:
+    """`divide_moderate` by fused multiply-adds; both are first scaled so that b is near 1."""
+    from torch._inductor.inductor_prims import fma
+
+    c = FLOAT32
+    # 2^-floor(log2 b), of which 2^127 and 2^-126 are the extremes.
+    exponent = ((2 * c.bias) << c.mantissa) - (c.to_bits(b) & c.infinity_bits)
+    power = c.to_float(exponent.clamp(min=1 << c.mantissa))
+    a, b = a * power, b * power
+    r = corrected_reciprocal(b, b.reciprocal())
+    q = a * r
+    return fma(fma(-q, b, a), r, q)
+
+
+def corrected_reciprocal(b: Tensor, r: Tensor) -> Tensor:
+    """RN(1/b) from an `r` that is some units of its last place away, for b near 1.
+
+    Where the significand of b is all ones the result may be the other neighbour of 1/b.
+    """
+    from torch._inductor.inductor_prims import fma
+
+    one = torch.ones_like(b)
+    for _ in range(2):
+        r = fma(fma(-b, r, one), r, r)
+    return r

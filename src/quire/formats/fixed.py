@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from quire.formats.base import Scalar
-from quire.formats.carrier import round_to_multiple
+from quire.formats.carrier import round_to_multiple, round_within
 from quire.formats.registry import check_range, family
 
 
@@ -33,6 +33,10 @@ class _Integer(Scalar):
 
     def grid(self, y: Tensor) -> Tensor:
         return round_to_multiple(y, -self.f)
+
+    def nearest(self, y: Tensor, lowest: float | None = None) -> Tensor:
+        low = self.lowest if lowest is None else lowest
+        return round_within(y, -self.f, low, self.highest)
 
     def codes_of(self, values: Tensor) -> Tensor:
         return (values * 2.0**self.f).long() & (2**self.w - 1)

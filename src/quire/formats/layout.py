@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from quire.formats.carrier import carrier_of
 
 WHOLE_AXIS = "all"
 WHOLE_TENSOR = "tensor"
@@ -42,17 +43,34 @@ class Blocks:
             (self.length - first).clamp(max=size).reshape(-1, *[1] * (self.values.ndim - axis - 1))
         )
 
+    @property
+    def is_row(self) -> bool:
+        """Whether a block is all of the last axis."""
+        return self.split_axis is None and self.dims == (self.values.ndim - 1,)
+
     def largest(self) -> Tensor:
         """max |x| over each block, dimensions kept; NaN where a block holds NaN."""
-        return self.reduced(self.values.abs(), torch.amax)
+        c = carrier_of(self.values)
+        return c.to_float(self._greatest(c.to_bits(self.values) & c.magnitude_bits))
 
-    def reduced(self, values: Tensor, reduce: Callable[..., Tensor]) -> Tensor:
-        """`torch.amax` or `torch.amin` over each block, dimensions kept."""
+    def reach(self) -> tuple[Tensor, Tensor]:
+        """max(0, max -x) and max(0, max x) over each block; NaN in one where a block holds NaN."""
+        c = carrier_of(self.values)
+        bits = c.to_bits(self.values)
+        below, above = self._greatest(bits ^ c.sign_bit), self._greatest(bits)
+        return c.to_float(below.clamp(min=0)), c.to_float(above.clamp(min=0))
+
+    def _greatest(self, values: Tensor) -> Tensor:
+        """The maximum of integers over each block, dimensions kept.
+
+        Bits of floats that are not negative, NaN above Inf: their order is that of the values, and
+        integers need no care for NaN.
+        """
         axis = self.dims[0]
         length, strided = values.shape[axis], len(self.dims) == 1 and axis < values.ndim - 1
         if strided and not values.is_cuda and length >= 4 * _ROWS and length % _ROWS == 0:
-            values = reduce(values.unflatten(axis, (-1, _ROWS)), axis + 1)
-        return reduce(values, self.dims, keepdim=True)
+            values = values.unflatten(axis, (-1, _ROWS)).amax(axis + 1)
+        return values.amax(self.dims, keepdim=True)
 
     def joined(self, values: Tensor) -> Tensor:
         """Values in the shape of the blocks, back in the shape of the tensor."""

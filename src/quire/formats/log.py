@@ -79,7 +79,7 @@ class Log(Biased):
         # The carrier's last number below 2^(emin - 1/2), which may be subnormal there.
         kept = c.mantissa - 1 if self.emin == 1 - c.bias else c.mantissa
         to_zero = smallest / 2 * math.isqrt(2 << (2 * kept)) * 2.0**-kept
-        bits = c.to_bits(y.clamp(min=smallest)) + ((1 << c.mantissa) - threshold)
+        bits = c.to_bits(y).clamp(min=c.bits_of(smallest)) + ((1 << c.mantissa) - threshold)
         power = c.to_float(bits & -(1 << c.mantissa))
         return torch.where(y > to_zero, power, y * 0.0)  # NaN stays NaN
 

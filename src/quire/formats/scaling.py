@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from quire.formats.base import Scalar
-from quire.formats.carrier import INPUT_RANGES, Carrier, carrier_of, divide
+from quire.formats.carrier import (
+    INPUT_RANGES,
+    Carrier,
+    carrier_of,
+    divide,
+    divide_moderate,
+    join_sign,
+    round_to_multiple,
+    split_sign,
+)
 from quire.formats.layout import Blocks
 from quire.formats.minifloat import Minifloat
 from quire.formats.pow2 import Pow2
@@ -27,6 +36,8 @@ class Scales:
 
     scale: NaN for a block that holds NaN or Inf. reciprocal: of a power of two.
     empty: True where every element becomes +0; None where that follows by itself.
+    found: the scale was found in the data, so that it is NaN where a block holds NaN or Inf, and
+        no value is far beyond the elements' range; a static scale promises neither.
     """
 
     scale: Tensor
@@ -34,6 +45,7 @@ class Scales:
     empty: Tensor | None = None
     zero_point: Tensor | None = None
     tensor_scale: Tensor | None = None
+    found: bool = False
 
 
 class ScaleRule(ABC):
@@ -55,23 +67,38 @@ class ScaleRule(ABC):
         """The scale of a whole tensor below which those of its blocks lie, where there is one."""
         return None
 
+    @property
+    def largest(self) -> float:
+        """The magnitude at which a product of element and scale saturates."""
+        return torch.finfo(torch.float32).max
+
     @abstractmethod
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         """Values in units of their scale, before rounding."""
 
     @abstractmethod
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
-        """Element values times their scale, rounded to float32 where the scale is a real one."""
+        """Element values times their scale, rounded to float32 where the scale is a real one.
+
+        They are still to be limited to `largest`.
+        """
 
 
-def _once_a_block(scale: Tensor) -> Tensor:
-    """The same tensor; on a CPU a compiler computes it once a block, not once an element.
+def _once_a_block(scale: Tensor, blocks: Blocks) -> Tensor:
+    """The same tensor, which a compiler is to compute once a block, not once an element.
 
     Inductor inlines what follows a reduction into every element of the next loop; it stores what
-    is viewed by strides. On a GPU the values stay in registers and a store would cost bandwidth;
-    for a power of two it costs more than the few operations that it saves.
+    is viewed by strides. On a GPU the values stay in registers and a store would cost bandwidth,
+    but where a block is not a row or a part of one the next loop is a kernel of its own. For a
+    power of two a store costs more than the few operations that it saves.
     """
-    return scale.as_strided(scale.shape, scale.stride()) if scale.device.type == "cpu" else scale
+    in_registers = scale.is_cuda and (blocks.split_axis is not None or blocks.is_row)
+    return scale if in_registers else _stored(scale)
+
+
+def _stored(value: Tensor) -> Tensor:
+    """The same tensor, not inlined by Inductor into the loops that read it."""
+    return value.as_strided(value.shape, value.stride())
 
 
 def _over(a: Tensor, constant: float) -> Tensor:
@@ -81,6 +108,8 @@ def _over(a: Tensor, constant: float) -> Tensor:
     which is not the same number, so the constant is made to depend on the data; and it may drop a
     rounding between two conversions, so the quotient is handed on by its bits.
     """
+    if constant == 1:
+        return a
     if a.is_cuda and a.dtype == torch.float32:  # as `divide` does, the reciprocal known before
         quotient = (a.double() * (1.0 / constant)).float()
     else:
@@ -109,12 +138,14 @@ class PowerOfTwo(ScaleRule):
         low, high = self.scale.smallest_exponent, min(self.scale.emax, c.bias)
         # Clamped before the offset is taken, which may leave the integers.
         lowest = ((low + c.bias) << c.mantissa) + offset
-        highest = min(((high + c.bias) << c.mantissa) + offset, c.infinity_bits)
+        highest = ((high + c.bias) << c.mantissa) + offset
+        # No finite maximum is above the highest field, and a block without one has no scale.
+        highest = None if highest >= c.bits_of(2.0**c.bias) else highest
         field = (c.to_bits(largest) & c.infinity_bits).clamp(lowest, highest) - offset
         scales = self._scales(field, c)
         empty = largest == 0 if self.element.has_signed_zero else None
         nan = torch.where(largest < torch.inf, scales.scale, torch.nan)
-        return replace(scales, scale=nan, empty=empty)
+        return replace(scales, scale=nan, empty=empty, found=True)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         c = carrier_of(scale)
@@ -130,6 +161,10 @@ class PowerOfTwo(ScaleRule):
         # Only below the smallest scale can a value exceed the next power of two of its maximum.
         return self.element.emax + self.scale.smallest_exponent <= INPUT_RANGES[dtype][1]
 
+    @property
+    def largest(self) -> float:
+        return torch.inf
+
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         assert scales.reciprocal is not None
         return values * scales.reciprocal
@@ -138,11 +173,19 @@ class PowerOfTwo(ScaleRule):
         return elements * scales.scale
 
 
-def _saturating_product(elements: Tensor, scale: Tensor) -> Tensor:
-    """scale * element rounded once to float32, saturating, in the dtype of `elements`."""
-    largest = torch.finfo(torch.float32).max
-    value = (elements.float() * scale.float()).clamp(-largest, largest)
-    return value.to(elements.dtype)
+def _product(elements: Tensor, scale: Tensor) -> Tensor:
+    """scale * element rounded once to float32, in the dtype of `elements`; it may become Inf."""
+    return (elements.float() * scale.float()).to(elements.dtype)
+
+
+def _quotient(values: Tensor, scale: Tensor, scales: Scales, element: Scalar) -> Tensor:
+    """values / scale, an IEEE quotient for every value that does not round to a zero element."""
+    if not scales.found or element.quantum_exponent < -64 or element.highest > 2.0**64:
+        return divide(values, scale)
+    if not element.has_signed_zero:
+        return divide_moderate(values, scale)
+    sign, a = split_sign(values)
+    return join_sign(sign, divide_moderate(a, scale))
 
 
 @dataclass(frozen=True)
@@ -158,19 +201,22 @@ class Real(ScaleRule):
         if self.element.block_scale is not None:
             mean = self.element.block_scale(blocks.values, blocks.dims, blocks.counts())
             ideal = torch.where(largest.isnan(), largest, mean.to(largest.dtype))
-        return self._scales(_once_a_block(self.scale.round(ideal)))
+        scale = _once_a_block(self.scale.round(ideal), blocks)
+        return Scales(scale, empty=scale == 0, found=True)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
-        return self._scales(self.scale.round(scale))
-
-    def _scales(self, scale: Tensor) -> Scales:
+        scale = self.scale.round(scale)
         return Scales(scale, empty=scale == 0)
 
+    def keeps_range(self, dtype: torch.dtype) -> bool:
+        # The scale is max|x| itself, and no product is larger.
+        return self.scale == _FLOAT32 and self.element.highest == 1 and dtype != torch.float64
+
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
-        return divide(values, scales.scale)
+        return _quotient(values, scales.scale, scales, self.element)
 
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
-        return _saturating_product(elements, scales.scale)
+        return _product(elements, scales.scale)
 
 
 @dataclass(frozen=True)
@@ -181,35 +227,38 @@ class TwoLevel(ScaleRule):
     scale: Scalar
 
     def tensor_scale(self, x: Tensor) -> Tensor:
-        a = x.abs()
-        largest = torch.where(a < torch.inf, a, 0.0).amax()  # a bad value harms its block only
+        c = carrier_of(x)
+        bits = c.to_bits(x) & c.magnitude_bits
+        # A bad value harms its block only.
+        largest = c.to_float(torch.where(bits < c.infinity_bits, bits, 0).amax())
         ideal = _over(largest, self.element.highest * self.scale.highest)
-        return ideal.clamp(max=torch.finfo(torch.float32).max).float().to(x.dtype)
+        return _stored(ideal.clamp(max=torch.finfo(torch.float32).max).float().to(x.dtype))
 
     def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
         assert tensor_scale is not None
         largest = _nan_where_infinite(blocks.largest())
-        ideal = divide(_over(largest, self.element.highest), tensor_scale)
+        ideal = divide_moderate(_over(largest, self.element.highest), tensor_scale)
         scale = self.scale.round(torch.where(tensor_scale == 0, largest, ideal))
-        return self._scales(_once_a_block(scale), tensor_scale)
+        return replace(self._scales(_once_a_block(scale, blocks), tensor_scale), found=True)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         assert second is not None
         return self._scales(self.scale.round(scale), _FLOAT32.round(second))
 
     def _scales(self, scale: Tensor, tensor: Tensor) -> Scales:
-        effective = _saturating_product(scale, tensor)
-        return Scales(scale, empty=effective == 0, tensor_scale=tensor)
+        scales = Scales(scale, tensor_scale=tensor)
+        return replace(scales, empty=self._effective(scales) == 0)
 
     def _effective(self, scales: Scales) -> Tensor:
         assert scales.tensor_scale is not None
-        return _saturating_product(scales.scale, scales.tensor_scale)
+        largest = torch.finfo(torch.float32).max
+        return _product(scales.scale, scales.tensor_scale).clamp(max=largest)
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
-        return divide(values, self._effective(scales))
+        return _quotient(values, self._effective(scales), scales, self.element)
 
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
-        return _saturating_product(elements, self._effective(scales))
+        return _product(elements, self._effective(scales))
 
 
 @dataclass(frozen=True)
@@ -221,24 +270,24 @@ class Affine(ScaleRule):
 
     def find(self, blocks: Blocks, tensor_scale: Tensor | None) -> Scales:
         largest = torch.finfo(blocks.values.dtype).max
-        low = blocks.reduced(blocks.values, torch.amin).clamp(max=0.0)
-        high = blocks.reduced(blocks.values, torch.amax).clamp(min=0.0)
-        span = torch.where(low.isinf() | high.isinf(), torch.nan, (high - low).clamp(max=largest))
-        scale = _once_a_block(self.scale.round(_over(span, self.element.highest)))
-        zero_point = self.element.round(divide(-low, scale))
-        return self._scales(scale, _once_a_block(torch.where(scale == 0, 0.0, zero_point)))
+        below, above = blocks.reach()
+        finite = (below < torch.inf) & (above < torch.inf)
+        span = torch.where(finite, (below + above).clamp(max=largest), torch.nan)
+        scale = _once_a_block(self.scale.round(_over(span, self.element.highest)), blocks)
+        zero_point = self.element.round(divide_moderate(below, scale))
+        zero_point = _once_a_block(torch.where(scale == 0, 0.0, zero_point), blocks)
+        return Scales(scale, empty=scale == 0, zero_point=zero_point, found=True)
 
     def static(self, scale: Tensor, second: Tensor | None = None) -> Scales:
         assert second is not None
-        return self._scales(self.scale.round(scale), self.element.round(second))
-
-    def _scales(self, scale: Tensor, zero_point: Tensor) -> Scales:
-        return Scales(scale, empty=scale == 0, zero_point=zero_point)
+        scale = self.scale.round(scale)
+        return Scales(scale, empty=scale == 0, zero_point=self.element.round(second))
 
     def unscaled(self, values: Tensor, scales: Scales) -> Tensor:
         assert scales.zero_point is not None
-        return torch.round(divide(values, scales.scale)) + scales.zero_point
+        quotient = _quotient(values, scales.scale, scales, self.element)
+        return round_to_multiple(quotient, 0) + scales.zero_point
 
     def restored(self, elements: Tensor, scales: Scales) -> Tensor:
         assert scales.zero_point is not None
-        return _saturating_product(elements - scales.zero_point, scales.scale)
+        return _product(elements - scales.zero_point, scales.scale)

@@ -124,12 +124,21 @@ class Table(Scalar):
         if not torch.compiler.is_compiling():
             nearest = torch.bucketize(y.contiguous(), self._thresholds(y), right=True)
             return torch.where(y.isnan(), y, self._tensor(y).to(y.dtype)[nearest])
-        # A chain of selects: tables are short, and it fuses and vectorises where a gather does not.
-        value = y * 0.0 + self.entries[0]  # NaN stays NaN
-        steps = zip(THRESHOLDS[self.name, y.dtype], self.entries[1:], strict=True)
-        for threshold, entry in steps:
+        return self._selected(y, y * 0.0 + self.entries[0])  # NaN stays NaN
+
+    def _selected(self, y: Tensor, value: Tensor) -> Tensor:
+        """The entry nearest to `y` from the second on, else `value`, the first.
+
+        A chain of selects: tables are short, and it fuses and vectorises where a gather does not.
+        """
+        for threshold, entry in zip(THRESHOLDS[self.name, y.dtype], self.entries[1:], strict=True):
             value = torch.where(y >= threshold, entry, value)
         return value
+
+    def nearest(self, y: Tensor, lowest: float | None = None) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return self.round(y, lowest)
+        return self._selected(y, torch.full_like(y, self.entries[0]))
 
     def _thresholds(self, like: Tensor) -> Tensor:
         return torch.tensor(THRESHOLDS[self.name, like.dtype], dtype=like.dtype, device=like.device)
