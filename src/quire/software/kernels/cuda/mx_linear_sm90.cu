@@ -1,0 +1,346 @@
+// out[m, n] = sum_k x[m, k] w[n, k] + bias[n] on Hopper: w in an MX format, x and out in bf16.
+//
+// The product is computed transposed, w x^T, so that the dequantized operand is the A operand of wgmma
+// and comes from registers: codes go memory -> shared memory (bulk copies) -> registers -> bf16 ->
+// tensor cores, and never back. A block of threads owns kGroups * 64 rows of w (columns of out) and
+// kTokens rows of x. One thread copies, the warpgroups decode and multiply; the decode of one chunk of
+// 64 along K overlaps the product of the chunk before.
+// The blocks of a cluster are kSplits shares of K by kShares neighbouring tiles of w. Neighbours each
+// load a part of x for all of them (multicast). Shares of K add their sums through distributed shared
+// memory, in the order of their ranks: results are deterministic, and no workspace is needed.
+//
+// Build with: QUIRE_ELEMENT, QUIRE_BLOCK, QUIRE_GROUPS, QUIRE_TOKENS, QUIRE_STAGES, QUIRE_CHUNKS,
+// QUIRE_SPLITS, QUIRE_SHARES, QUIRE_RESIDENT (blocks a multiprocessor).
+#include <cooperative_groups.h>
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cute/arch/cluster_sm90.hpp>
+#include <cute/arch/copy_sm90.hpp>
+#include <cute/arch/copy_sm90_tma.hpp>
+#include <cute/atom/mma_traits_sm90_gmma.hpp>
+#include <cute/tensor.hpp>
+#include <cutlass/arch/barrier.h>
+#include <cutlass/arch/grid_dependency_control.h>
+#include <cutlass/arch/reg_reconfig.h>
+
+#include "tile.cuh"
+
+namespace quire {
+
+using namespace cute;
+using bf16 = cute::bfloat16_t;
+
+constexpr int kGroups = QUIRE_GROUPS;  // that multiply; 64 rows of w each
+constexpr int kTokens = QUIRE_TOKENS;
+constexpr int kStages = QUIRE_STAGES;
+constexpr int kChunks = QUIRE_CHUNKS;  // of 64 along K in a stage; layout.py pads K to 128
+constexpr int kSplits = QUIRE_SPLITS;
+constexpr int kShares = QUIRE_SHARES;
+constexpr int kCluster = kSplits * kShares;
+constexpr int kRows = 64 * kGroups;
+static_assert(kChunks == 1 || kChunks == 2, "K is padded to two chunks");
+static_assert(kTokens / kShares % 8 == 0, "a part of x is whole groups of 8 rows");
+
+// Big accumulators need more registers than an even share; the copying threads give theirs up.
+constexpr bool kReallocates = kTokens >= 256;
+constexpr int kConsumers = 128 * kGroups;
+constexpr int kThreads = kConsumers + (kReallocates ? 128 : 32);
+
+constexpr int kTokenChunk = kTokens * kChunk * int(sizeof(bf16));
+
+using TokenTile = decltype(tile_to_shape(GMMA::Layout_K_SW128_Atom<bf16>{},
+                                         Shape<Int<kTokens>, Int<kChunk>>{}));
+using Product = decltype(make_tiled_mma(
+    GMMA::rs_op_selector<bf16, bf16, float, Shape<_64, Int<kTokens>, Int<kChunk>>,
+                         GMMA::Major::K, GMMA::Major::K>()));
+using Fragment = Layout<Shape<Shape<_2, _2, _2>, _1, _4>, Stride<Stride<_1, _2, _4>, _0, _8>>;
+
+struct alignas(1024) Shared {
+  struct alignas(1024) Stage {
+    uint8_t tokens[kChunks][kTokenChunk];
+    alignas(128) uint8_t codes[kGroups][kChunks][kCodeChunk];
+    alignas(128) uint8_t scales[kGroups][kChunks][kScaleChunk];
+  };
+  union {
+    Stage stages[kStages];
+    float partial[kTokens][kRows + 4];  // + 4: no two lanes of a fragment in one bank
+    __nv_bfloat16 result[kTokens][kRows + 8];
+  };
+  uint64_t full[kStages], empty[kStages];
+};
+
+using Full = cutlass::arch::ClusterTransactionBarrier;
+using Empty = cutlass::arch::ClusterBarrier;
+
+struct Position {  // in the ring of stages
+  int stage = 0;
+  uint32_t phase = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      phase ^= 1;
+    }
+  }
+};
+
+// One thread fills the stages of its block's share of K.
+__device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map,
+                                        Parameters const& p, int row, int token, int rank,
+                                        int begin, int end) {
+  constexpr uint64_t kOnce = 0x12F0000000000000, kAgain = 0x14F0000000000000;  // L2: evict first, last
+  constexpr int kWeightBytes = kGroups * kChunks * (kCodeChunk + kScaleChunk);
+  constexpr int kPart = kTokens / kShares;
+  int const last = (p.n + 63) / 64 - 1, share = rank % kShares;
+  uint16_t const neighbours = ((1 << kShares) - 1) << (rank - share);
+  auto bulk = [](void const* from, uint64_t* barrier, void* to, int bytes) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+        " [%0], [%1], %2, [%3], %4;\n" ::"r"(cast_smem_ptr_to_uint(to)),
+        "l"(from), "r"(bytes), "r"(cast_smem_ptr_to_uint(barrier)), "l"(kOnce)
+        : "memory");
+  };
+  Position at;
+  for (int i = begin; i < end; ++i, at.advance()) {
+    auto& stage = shared.stages[at.stage];
+    uint64_t* full = &shared.full[at.stage];
+    Empty::wait(&shared.empty[at.stage], at.phase ^ 1);
+    Full::arrive_and_expect_tx(full, kWeightBytes + kChunks * kTokenChunk);
+    for (int w = 0; w < kGroups; ++w) {
+      // Rows past the end take the last tile again; nothing of them is stored.
+      int64_t const tile = min(row / 64 + w, last);
+      int64_t const chunk = tile * p.chunks + i * kChunks;
+      bulk(p.codes + chunk * kCodeChunk, full, stage.codes[w], kChunks * kCodeChunk);
+      bulk(p.scales + chunk * kScaleChunk, full, stage.scales[w], kChunks * kScaleChunk);
+    }
+    if (i == begin) cutlass::arch::wait_on_dependent_grids();  // x may be another kernel's result
+    for (int c = 0; c < kChunks; ++c) {
+      void* to = stage.tokens[c] + share * kPart * kChunk * int(sizeof(bf16));
+      int const column = (i * kChunks + c) * kChunk, first = token + share * kPart;
+      if constexpr (kShares == 1) {
+        SM90_TMA_LOAD_2D::copy(&x_map, full, kAgain, to, column, first);
+      } else {
+        SM90_TMA_LOAD_MULTICAST_2D::copy(&x_map, full, neighbours, kAgain, to, column, first);
+      }
+    }
+  }
+}
+
+// The accumulators of one thread: [token / 8][row half][token parity].
+using Sums = float[kTokens / 8][2][2];
+
+template <class Accumulators>
+__device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int warpgroup,
+                                         int thread, int rank, int count) {
+  Product product;
+  auto mine = product.get_slice(thread);
+  uint32_t a[2][4][4];
+  Packed packed;
+  Position reading, releasing;
+
+  auto load = [&](int chunk) {
+    if (chunk % kChunks == 0) Full::wait(&shared.full[reading.stage], reading.phase);
+    auto const& stage = shared.stages[reading.stage];
+    packed.load(stage.codes[warpgroup][chunk % kChunks], stage.scales[warpgroup][chunk % kChunks],
+                thread);
+  };
+  auto release = [&] {
+    if constexpr (kShares == 1) {
+      if (thread % 32 == 0) Empty::arrive(&shared.empty[releasing.stage]);
+    } else {  // every neighbour writes into the stage
+      int const neighbour = rank / kShares * kShares + thread % 32;
+      Empty::arrive(&shared.empty[releasing.stage], neighbour, thread % 32 < kShares);
+    }
+    releasing.advance();
+  };
+  auto issue = [&](uint32_t(&fragment)[4][4], int chunk) {
+    Tensor tokens = make_tensor(
+        make_smem_ptr(reinterpret_cast<bf16*>(shared.stages[reading.stage].tokens[chunk % kChunks])),
+        TokenTile{});
+    Tensor b = mine.partition_fragment_B(tokens);
+    Tensor fragments = make_tensor(make_rmem_ptr(reinterpret_cast<bf16*>(&fragment[0][0])),
+                                   Fragment{});
+    warpgroup_fence_operand(fragments);
+    warpgroup_fence_operand(sums);
+    warpgroup_arrive();
+    CUTLASS_PRAGMA_UNROLL
+    for (int k = 0; k < 4; ++k)
+      cute::gemm(product, fragments(_, _, k), b(_, _, k), sums);
+    warpgroup_commit_batch();
+    if (chunk % kChunks == kChunks - 1) reading.advance();
+  };
+
+  load(0);
+  packed.decode(a[0]);
+  int const chunks = 2 * count;  // K comes in pairs of chunks
+#pragma unroll 1
+  for (int i = 0; i < chunks; i += 2) {
+    issue(a[0], i % kChunks);
+    load((i + 1) % kChunks);
+    warpgroup_wait<1>();
+    if (i > 0) release();
+    packed.decode(a[1]);
+    issue(a[1], (i + 1) % kChunks);
+    if (i + 2 < chunks) load(i % kChunks);
+    warpgroup_wait<1>();
+    if (kChunks == 1) release();
+    if (i + 2 < chunks) packed.decode(a[0]);
+  }
+  warpgroup_wait<0>();
+  warpgroup_fence_operand(sums);
+}
+
+// Write a finished tile: through shared memory, where stmatrix transposes it, in 16-byte rows.
+template <class Accumulators>
+__device__ __forceinline__ void store_tile(Shared& shared, Accumulators const& sums,
+                                           Parameters const& p, int row, int token, int thread) {
+  int const warp = thread / 32, lane = thread % 32;
+  float2 const top = row_terms(p, row + 16 * warp + lane / 4);
+  float2 const bottom = row_terms(p, row + 16 * warp + lane / 4 + 8);
+  auto sum = [&](int j, int half, int parity) { return sums(make_coord(parity, half, j), 0, 0); };
+  auto pair = [&](int j, int half) {
+    float2 const terms = half ? bottom : top;
+    return rounded_pair(sum(j, half, 0) * terms.x + terms.y, sum(j, half, 1) * terms.x + terms.y);
+  };
+  cutlass::arch::NamedBarrier::sync(kConsumers, 1);  // every product has read its stages
+  if constexpr (kTokens == 8) {
+    auto& to = shared.result[lane % 8][16 * warp + lane / 8 % 2 * 8];
+    SM90_U16x4_STSM_T::copy(pair(0, 0), pair(0, 1), reinterpret_cast<uint128_t&>(to));
+  } else {
+#pragma unroll
+    for (int j = 0; j < kTokens / 8; j += 2) {
+      auto& to = shared.result[8 * (j + lane / 16) + lane % 8][16 * warp + lane / 8 % 2 * 8];
+      SM90_U16x8_STSM_T::copy(pair(j, 0), pair(j, 1), pair(j + 1, 0), pair(j + 1, 1),
+                              reinterpret_cast<uint128_t&>(to));
+    }
+  }
+  cutlass::arch::NamedBarrier::sync(kConsumers, 1);
+  constexpr int kVectors = kRows / 8;
+  for (int i = thread; i < kTokens * kVectors; i += kConsumers) {
+    int const t = i / kVectors, column = i % kVectors * 8;
+    if (token + t >= p.m || row + column >= p.n) continue;
+    __nv_bfloat16* to = p.out + int64_t(token + t) * p.n + row + column;
+    __nv_bfloat16 const* from = &shared.result[t][column];
+    if (p.n % 8 == 0) {
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<uint4 const*>(from);
+    } else {
+      for (int e = 0; e < 8 && row + column + e < p.n; ++e) to[e] = from[e];
+    }
+  }
+}
+
+// Add the partial sums of a cluster, each block a share of the tile.
+template <class Accumulators>
+__device__ __forceinline__ void store_partial(Shared& shared, Accumulators const& sums, int thread) {
+  int const row = 16 * (thread / 32) + thread % 32 / 4, token = 2 * (thread % 4);
+  cutlass::arch::NamedBarrier::sync(kConsumers, 1);
+#pragma unroll
+  for (int j = 0; j < kTokens / 8; ++j)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int parity = 0; parity < 2; ++parity)
+        shared.partial[8 * j + token + parity][row + 8 * half] =
+            sums(make_coord(parity, half, j), 0, 0);
+}
+
+__device__ __forceinline__ void add_partials(Shared& shared, Parameters const& p, int row,
+                                             int token, int rank) {
+  auto cluster = cooperative_groups::this_cluster();
+  constexpr int kPairs = kTokens * kRows / 2, kShare = (kPairs + kSplits - 1) / kSplits;
+  int const split = rank / kShares, end = min(kPairs, (split + 1) * kShare);
+  for (int i = split * kShare + int(threadIdx.x); i < end; i += kThreads) {
+    int const t = 2 * i / kRows, column = 2 * i % kRows;
+    if (token + t >= p.m || row + column >= p.n) continue;
+    float2 sum = make_float2(0.f, 0.f);
+#pragma unroll
+    for (int s = 0; s < kSplits; ++s) {
+      float const* part = cluster.map_shared_rank(&shared.partial[t][column], s * kShares + rank % kShares);
+      float2 const value = *reinterpret_cast<float2 const*>(part);
+      sum.x += value.x;
+      sum.y += value.y;
+    }
+    float2 const left = row_terms(p, row + column), right = row_terms(p, row + column + 1);
+    __nv_bfloat16* to = p.out + int64_t(token + t) * p.n + row + column;
+    uint32_t const both = rounded_pair(sum.x * left.x + left.y, sum.y * right.x + right.y);
+    if (p.n % 2 == 0) {
+      *reinterpret_cast<uint32_t*>(to) = both;
+    } else {
+      to[0] = reinterpret_cast<__nv_bfloat162 const&>(both).x;
+      if (row + column + 1 < p.n) to[1] = reinterpret_cast<__nv_bfloat162 const&>(both).y;
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kThreads, QUIRE_RESIDENT)
+mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
+  extern __shared__ __align__(1024) uint8_t raw[];
+  Shared& shared = *reinterpret_cast<Shared*>(raw);
+  int const token_tiles = (p.m + kTokens - 1) / kTokens;
+  int const tile = blockIdx.x / kCluster, rank = blockIdx.x % kCluster, split = rank / kShares;
+  // Clusters next to each other share rows of w: all of x stays in L2, and w is read once.
+  int const token = tile % token_tiles * kTokens;
+  int const row = (tile / token_tiles * kShares + rank % kShares) * kRows;
+  // K is shared out in pairs of chunks.
+  int const pairs = p.chunks / 2;
+  int const begin = pairs * split / kSplits * 2 / kChunks;
+  int const end = pairs * (split + 1) / kSplits * 2 / kChunks;
+
+  if (threadIdx.x == 0) {
+    prefetch_tma_descriptor(reinterpret_cast<TmaDescriptor const*>(&x_map));
+    for (int s = 0; s < kStages; ++s) {
+      Full::init(&shared.full[s], 1);
+      Empty::init(&shared.empty[s], kConsumers / 32 * kShares);
+    }
+    cutlass::arch::fence_barrier_init();
+  }
+  if constexpr (kShares > 1) {
+    cluster_sync();  // neighbours write to each other's barriers
+  } else {
+    __syncthreads();
+  }
+  cutlass::arch::launch_dependent_grids();
+
+  int const warpgroup = threadIdx.x / 128;
+  if (warpgroup == kGroups) {
+    if constexpr (kReallocates) cutlass::arch::warpgroup_reg_dealloc<40>();
+    if (threadIdx.x == kConsumers) copy_in(shared, x_map, p, row, token, rank, begin, end);
+  } else {
+    if constexpr (kReallocates) cutlass::arch::warpgroup_reg_alloc<232>();
+    int const thread = threadIdx.x % 128;
+    Tensor sums = partition_fragment_C(Product{}, Shape<_64, Int<kTokens>>{});
+    clear(sums);
+    if (end > begin)
+      multiply(shared, sums, warpgroup, thread, rank, (end - begin) * kChunks / 2);
+    cutlass::arch::wait_on_dependent_grids();  // before out is written, which the last grid may read
+    if constexpr (kSplits == 1) {
+      store_tile(shared, sums, p, row, token, threadIdx.x);
+    } else {
+      store_partial(shared, sums, threadIdx.x);
+    }
+  }
+  if constexpr (kCluster > 1) cluster_sync();
+  if constexpr (kSplits > 1) {
+    add_partials(shared, p, row, token, rank);
+    cluster_sync();  // a block's shared memory outlives its readers
+  }
+}
+
+}  // namespace quire
+
+#include "launch.cuh"
+
+// x: (m, k) bf16, rows `stride` values apart, 16-byte aligned, stride a multiple of 8.
+// codes, scales, row_scale: as layout.py tiles them. Returns a cudaError_t, or -1 from the driver.
+extern "C" int quire_mx_linear(void* out, void const* x, void const* codes, void const* scales,
+                               void const* row_scale, void const* bias, int m, int n, int k,
+                               int stride, int overlap, void* stream) {
+  using namespace quire;
+  CUtensorMap x_map;
+  if (int const failed = map_tokens(x_map, x, m, k, stride, kTokens / kShares)) return failed;
+  constexpr int kClusterRows = kRows * kShares;
+  int const tiles = ((m + kTokens - 1) / kTokens) * ((n + kClusterRows - 1) / kClusterRows);
+  Parameters const p = parameters(out, codes, scales, row_scale, bias, m, n, k);
+  return launch(mx_linear, tiles, kCluster, kThreads, sizeof(Shared), overlap != 0, stream, x_map, p);
+}
