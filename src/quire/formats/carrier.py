@@ -221,13 +221,10 @@ def divide_moderate(a: Tensor, b: Tensor) -> Tensor:
     float32 numbers (Markstein, "Computation of elementary functions on the IBM RISC System/6000
     processor", 1990; tests/unit/formats/test_division.py has the cases).
     """
-    if a.dtype != torch.float32 or not a.is_cuda or not _inductor_compiles():
-        return divide(a, b)
-    return fused_quotient(a, b)
-
-
-def _inductor_compiles() -> bool:
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    # Not in a plain export, whose graph may run without a compiler that fuses.
+    if a.dtype == torch.float32 and a.is_cuda and torch.compiler.is_dynamo_compiling():
+        return fused_quotient(a, b)
+    return divide(a, b)
 
 
 def fused_quotient(a: Tensor, b: Tensor) -> Tensor:
