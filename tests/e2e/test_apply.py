@@ -1,6 +1,7 @@
 """Live modules from end to end: a trained model in codes, and the Hugging Face example."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import quire
 from quire import Plan
 from quire.software.mx.linear import MXLinear
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +62,80 @@ def test_the_hugging_face_example():
     assert done.returncode == 0, done.stderr
     assert "MXLinear(in_features=256, out_features=512, format=mxint8, bias=False)" in done.stdout
     assert "the same logits: True" in done.stdout
+
+
+def test_the_benchmark_of_a_decoder_in_small(tmp_path: Path):
+    script = ROOT / "benchmarks" / "llm.py"
+    command = [sys.executable, "-W", "error", str(script), "--small", "--repeats", "3"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("llm_small-*.json")
+    plans = json.loads(path.read_text())["figures"]["plans"]
+    assert set(plans) == {"bf16", "mxint8", "mxint4", "mixed"}
+    for name, row in plans.items():
+        assert (
+            row["memory, bytes"] == row["predicted, bytes"] == sum(row["account, bytes"].values())
+        )
+        assert {f"batch {n}" for n in (1, 8, 32)} < row.keys()
+        if name != "bf16":
+            assert row["logits against bf16 values"]["relative difference, RMS"] < 0.01
+            assert row["account, bytes"]["linear layers in bf16"] == 0
+    sizes = [plans[name]["memory, bytes"] for name in ("mxint4", "mixed", "mxint8", "bf16")]
+    assert sizes == sorted(sizes)
+
+
+@torch.no_grad()
+def test_the_decoder_gives_the_logits_of_llama(monkeypatch: pytest.MonkeyPatch):
+    """A prompt at once, and token by token, against transformers with the same weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    llama = importlib.import_module("llama")
+    size = llama.SMALL
+    ours = llama.random_decoder(size, torch.device("cpu"), torch.float32)
+    config = LlamaConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.width,
+        intermediate_size=size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
+        rms_norm_eps=llama.EPSILON,
+        rope_parameters={"rope_type": "default", "rope_theta": llama.ROPE_BASE},
+    )
+    theirs = LlamaForCausalLM(config).eval()
+    theirs.load_state_dict(as_transformers(ours, size))
+    tokens = torch.arange(2 * size.context).view(2, -1)
+    expected = theirs(tokens).logits[:, -1]
+    torch.testing.assert_close(ours.prefill(tokens, ours.empty_cache(2)), expected)
+    cache = ours.empty_cache(2)
+    # The ring attends to all its slots: the first tokens fill it, the last one sees them all.
+    ours.prefill(tokens[:, :-1], cache)
+    last = torch.tensor([size.context - 1])
+    torch.testing.assert_close(ours.step(tokens[:, -1], last, cache), expected)
+
+
+def as_transformers(model, size) -> dict[str, torch.Tensor]:
+    """The weights under the names that transformers gives them."""
+    heads = [size.heads * size.head, size.kv_heads * size.head, size.kv_heads * size.head]
+    state = {
+        "model.embed_tokens.weight": model.embed.weight,
+        "model.norm.weight": model.norm,
+        "lm_head.weight": model.head.weight,
+    }
+    for i, layer in enumerate(model.layers):
+        q, k, v = layer.qkv_proj.weight.split(heads)
+        gate, up = layer.gate_up_proj.weight.chunk(2)
+        parts = {
+            "self_attn.q_proj": q,
+            "self_attn.k_proj": k,
+            "self_attn.v_proj": v,
+            "self_attn.o_proj": layer.o_proj.weight,
+            "mlp.gate_proj": gate,
+            "mlp.up_proj": up,
+            "mlp.down_proj": layer.down_proj.weight,
+            "input_layernorm": layer.attention_norm,
+            "post_attention_layernorm": layer.mlp_norm,
+        }
+        state |= {f"model.layers.{i}.{name}.weight": value for name, value in parts.items()}
+    return state

@@ -150,12 +150,49 @@ def _line(format: str, shapes: Mapping[tuple[int, int], float]) -> Line:
     return fit([(weight_bytes(format, n, k), time) for (n, k), time in shapes.items()])
 
 
+class Weights:
+    """The tensors of a model, and what plans make of them.
+
+    model: a captured graph, or a live module (on "meta" too). dtype: of what is not in codes.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:
+        self._model, self._width = model, dtype.itemsize
+        self.layers = _graph_layers(model) if isinstance(model, GraphModule) else _layers(model)
+        self._bytes = sum(_held_bytes(t, dtype) for t in (*model.parameters(), *model.buffers()))
+
+    def formats(self, plan: PlanLike) -> dict[str, str]:
+        """{layer: the format of its codes}; raises `PlanError` where a plan does not fit."""
+        if not isinstance(self._model, GraphModule):
+            found = assign(self._model, plan).swapped
+            return {path: swap.weight.text for path, swap in found.items()}
+        known = sites(self._model)
+        weights = [name for name, layer in self.layers.items() if layer.alone]
+        entries = resolve(plan_of(plan, weights), known)
+        chosen = {name: entries.get(known[name].tie) for name in weights}
+        return {n: entry.text for n, entry in chosen.items() if entry and supports(entry.format)}
+
+    def memory(self, formats: Mapping[str, str]) -> int:
+        """Bytes of all parameters and buffers, some layers being in codes."""
+        held = self._bytes
+        for name, format in formats.items():
+            layer = self.layers[name]
+            held -= self._width * layer.n * layer.k - weight_bytes(format, layer.n, layer.k)
+        return held
+
+
+def memory(model: nn.Module, plan: PlanLike, dtype: torch.dtype = torch.bfloat16) -> int:
+    """The memory of `DeviceCost`, which needs no times."""
+    weights = Weights(model, dtype)
+    return weights.memory(weights.formats(plan))
+
+
 class DeviceCostModel:
     """The device costs of plans for one model, prepared once.
 
-    model: a captured graph, or a live module (on "meta" too).
+    model, dtype: as of `Weights`.
     device: the name of a device in the table, such as "NVIDIA H200".
-    batch: rows that a step multiplies by each weight. dtype: of what is not in codes.
+    batch: rows that a step multiplies by each weight.
     Raises `KernelError` for a device that the table does not have.
     """
 
@@ -174,36 +211,13 @@ class DeviceCostModel:
             known = ", ".join(names) or "none yet: `quire bench tune` measures this machine's"
             raise KernelError(f"no times of {device!r} in {table}; it has {known}")
         self.times = Times(row for row in measured if row.device == device)
-        self._model, self._batch, self._width = model, batch, dtype.itemsize
-        self._layers = _graph_layers(model) if isinstance(model, GraphModule) else _layers(model)
-        self._bytes = sum(_held_bytes(t, dtype) for t in (*model.parameters(), *model.buffers()))
+        self._weights, self._batch = Weights(model, dtype), batch
 
     def __call__(self, plan: PlanLike) -> DeviceCost:
         """The cost of a plan; raises `PlanError` where it does not fit the model."""
-        formats = self._formats(plan)
-        saved, time = 0, 0.0
-        for name, layer in self._layers.items():
-            format = formats.get(name, BF16)
-            if name in formats:
-                full = self._width * layer.n * layer.k
-                saved += full - weight_bytes(format, layer.n, layer.k)
-            time += self._time(format, layer)
-        return DeviceCost(self._bytes - saved, time, self.times.error)
-
-    def _formats(self, plan: PlanLike) -> dict[str, str]:
-        """{layer: the format of its codes}."""
-        if not isinstance(self._model, GraphModule):
-            found = assign(self._model, plan).swapped
-            return {path: swap.weight.text for path, swap in found.items()}
-        known = sites(self._model)
-        weights = [name for name, layer in self._layers.items() if layer.alone]
-        entries = resolve(plan_of(plan, weights), known)
-        chosen = {name: entries.get(known[name].tie) for name in self._layers}
-        return {
-            name: entry.text
-            for name, entry in chosen.items()
-            if entry and supports(entry.format) and self._layers[name].alone
-        }
+        formats, layers = self._weights.formats(plan), self._weights.layers
+        time = sum(self._time(formats.get(name, BF16), layer) for name, layer in layers.items())
+        return DeviceCost(self._weights.memory(formats), time, self.times.error)
 
     def _time(self, format: str, layer: Layer) -> float:
         """The time of a layer; of a format without rows by that of the nearest width, by bytes."""

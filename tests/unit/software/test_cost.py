@@ -11,7 +11,7 @@ import quire
 from quire import Plan
 from quire.errors import KernelError, PlanError
 from quire.software.apply import apply
-from quire.software.cost import DeviceCostModel, Times, fit, weight_bytes
+from quire.software.cost import DeviceCostModel, Times, fit, memory, weight_bytes
 from quire.software.kernels.table import Row, rows
 
 SHAPES = [(64, 64), (128, 64), (256, 128)]
@@ -92,7 +92,8 @@ def test_memory_is_that_of_the_applied_model(table):
         applied = copy.deepcopy(live)
         apply(applied, plan, quiet=True)
         tensors = (*applied.parameters(), *applied.buffers())
-        assert costs(plan).memory == sum(t.numel() * t.element_size() for t in tensors)
+        expected = sum(t.numel() * t.element_size() for t in tensors)
+        assert costs(plan).memory == memory(live, plan) == expected
 
 
 @pytest.mark.parametrize("batch", [1, 16])
