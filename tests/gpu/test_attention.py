@@ -1,7 +1,11 @@
 """Attention with casts inside, in one kernel on a CUDA device, against float64."""
 
+import copy
+
 import pytest
 import torch
+from tests.unit.software.passes.test_fused_quantized_attention import CASES as MODELS
+from tests.unit.software.passes.test_fused_quantized_attention import quantized
 from tests.unit.software.triton.attention_cases import (
     CASES,
     MXINT8,
@@ -10,6 +14,7 @@ from tests.unit.software.triton.attention_cases import (
     operands,
 )
 
+import quire
 from quire.software.attention import fused_attention, problem
 
 pytest.importorskip("triton")
@@ -63,3 +68,17 @@ def test_compiled_whole_it_gives_the_same_bits():
     torch.compiler.reset()
     compiled = torch.compile(attend, fullgraph=True)
     assert torch.equal(compiled(query, key, value), attend(query, key, value))
+
+
+def test_compile_puts_the_kernel_into_a_model():
+    torch.compiler.reset()
+    model, (x,) = MODELS["causal"]
+    model, x = copy.deepcopy(model).eval().to(CUDA), x.to(CUDA)
+    graph = quantized(model, (x,))
+    compiled = quire.compile(model, "mxint8", example_inputs=(x,))
+    with torch.no_grad():
+        found, expected = compiled(x), graph(x)
+    assert len(compiled.report.kept("fuse_quantized_attention")) == 1
+    # Codes of probabilities may differ by one at a boundary.
+    assert float((found - expected).abs().max()) <= 2.0**-6 * float(expected.abs().max())
+    assert float((found - expected).abs().mean()) <= 2.0**-12 * float(expected.abs().mean())

@@ -16,9 +16,9 @@ from quire.formats import parse
 from quire.graph.rewrite import find
 from quire.ops.softmax import SOFTMAX
 from quire.precision.cast import cast
-from quire.software import attention
+from quire.software.attention import fused_attention, problem
 from quire.software.kernels.elements import rounding_of
-from quire.software.passes.base import Match, Pass
+from quire.software.passes.base import Match, Pass, wants_gradients
 from quire.software.passes.casts import Cast
 from quire.software.passes.fuse_attention import (
     CHECKS,
@@ -111,10 +111,11 @@ def _condition(graph: GraphModule, match: Match) -> str | None:
     whole = found.whole
     device = whole.product.meta["val"].device
     problems = (
+        "the kernel has no gradient" if wants_gradients(graph) else None,
         whole.scores.problem,
         *(check(graph, whole) for check in CHECKS),
         _way_problem(found),
-        attention.problem(device, *found.formats),
+        problem(device, *found.formats),
     )
     return next(filter(None, problems), None)
 
@@ -143,7 +144,7 @@ def _replacement(graph: GraphModule, match: Match) -> tuple[Node, ...]:
         operands = (found.query.source, found.key.source, found.value.source)
         query, key, value, mask, scale, is_causal = emitter.operands(*operands)
         options = {"formats": found.formats, "mask": mask, "scale": scale, "is_causal": is_causal}
-        fused = emitter.emit(attention.fused_attention, query, key, value, **options)
+        fused = emitter.emit(fused_attention, query, key, value, **options)
         return (emitter.together(fused),)
 
 

@@ -9,8 +9,9 @@ from torch import nn
 import quire
 from quire.graph.rewrite import find
 from quire.ops.matmul import MATMUL
-from quire.software import attention
 from quire.software.attention import casts_of, fused_attention
+from quire.software.passes import fused_quantized_attention
+from quire.software.passes.base import GRADIENTS
 from quire.software.passes.fused_quantized_attention import FUSE_QUANTIZED_ATTENTION
 
 torch.manual_seed(0)
@@ -55,7 +56,11 @@ CASES = {
 @pytest.fixture
 def anywhere(monkeypatch):
     """The predicate without its question for the device."""
-    monkeypatch.setattr(attention, "problem", lambda _, *formats: casts_of(*formats).problem())
+
+    def problem(device, *formats):
+        return casts_of(*formats).problem()
+
+    monkeypatch.setattr(fused_quantized_attention, "problem", problem)
 
 
 def quantized(model, inputs, **formats):
@@ -112,6 +117,13 @@ def test_it_is_left_open_with_a_reason(formats, reason, anywhere):
     assert str(graph.graph) == before
 
 
+def test_where_gradients_are_wanted_it_is_left_open(anywhere):
+    graph = quantized(*CASES["plain"])
+    graph.meta[GRADIENTS] = True
+    (outcome,) = FUSE_QUANTIZED_ATTENTION.apply(graph, (X,))
+    assert outcome.reason == "the kernel has no gradient"
+
+
 def test_on_a_cpu_it_is_left_open():
     (outcome,) = FUSE_QUANTIZED_ATTENTION.apply(quantized(*CASES["plain"]), (X,))
     assert outcome.reason == "the kernel runs on CUDA devices, not on cpu"
@@ -120,3 +132,15 @@ def test_on_a_cpu_it_is_left_open():
 def test_without_examples_it_is_not_kept(anywhere):
     (outcome,) = FUSE_QUANTIZED_ATTENTION.apply(quantized(*CASES["plain"]))
     assert outcome.reason == "cannot be verified without example inputs"
+
+
+def test_it_compiles_whole_for_every_batch_size(anywhere):
+    model, inputs = CASES["causal"]
+    compiled = quire.compile(model.eval(), "mxint8", example_inputs=inputs, compiler="aot_eager")
+    graph = quantized(model, inputs)
+    with torch.no_grad():
+        for x in (X, torch.randn(5, 40, 32)):
+            torch.testing.assert_close(compiled(x), graph(x), rtol=0, atol=1e-3)
+    (program,) = compiled.programs()
+    assert len(compiled.report.kept("fuse_quantized_attention")) == 1
+    assert find(program.graph, fused_attention)
