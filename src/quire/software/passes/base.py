@@ -92,7 +92,7 @@ class Pass:
         for match in list(self.pattern(graph)):
             problem = self.condition(graph, match)
             if problem is None:
-                drafts.append(_Draft(match, self._insert(graph, match)))
+                drafts.append(self._drafted(graph, match))
             else:
                 outcomes.append(Outcome(self.name, _place(match), False, problem))
         problems = self._problems(graph, drafts, examples)
@@ -102,19 +102,21 @@ class Pass:
             outcomes.append(Outcome(self.name, _place(draft.match), problem is None, reason))
             if problem is None:
                 draft.keep(replaced)
+            else:
+                draft.erase()
         graph.graph.eliminate_dead_code()
         graph.graph.lint()
         graph.recompile()
         return tuple(outcomes)
 
-    def _insert(self, graph: GraphModule, match: Match) -> tuple[Node, ...]:
-        """The nodes of a replacement, typed."""
+    def _drafted(self, graph: GraphModule, match: Match) -> _Draft:
+        """A replacement beside what it may replace, its nodes typed."""
         known = set(graph.graph.nodes)
         new = self.replacement(graph, match)
-        for node in graph.graph.nodes:
-            if node not in known:
-                annotate_node(node)
-        return new
+        made = [node for node in graph.graph.nodes if node not in known]
+        for node in made:
+            annotate_node(node)
+        return _Draft(match, new, made)
 
     def _problems(
         self, graph: GraphModule, drafts: list[_Draft], examples: Sequence[Any] | None
@@ -135,6 +137,7 @@ class _Draft:
 
     match: Match
     new: tuple[Node, ...]
+    made: list[Node]
 
     def keep(self, replaced: dict[Node, Node]) -> None:
         """Let the users of the old nodes use the new ones."""
@@ -143,6 +146,11 @@ class _Draft:
                 new = replaced[new]
             old.replace_all_uses_with(new)
             replaced[old] = new
+
+    def erase(self) -> None:
+        """Take the new nodes out: dead code that might draw random numbers is not eliminated."""
+        for node in reversed(self.made):
+            node.graph.erase_node(node)
 
 
 def _place(match: Match) -> str:

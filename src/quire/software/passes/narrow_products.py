@@ -15,7 +15,6 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional
 
 from quire.formats import Block, Format, parse
-from quire.formats.base import Scalar
 from quire.formats.carrier import INPUT_RANGES
 from quire.formats.pow2 import Pow2
 from quire.graph.rewrite import arguments, find, insert
@@ -47,15 +46,16 @@ def fits_bf16(format: Format) -> str | None:
     """Why bf16 does not hold every value of a format, or None."""
     precision, largest, smallest = INPUT_RANGES[torch.bfloat16]
     element: Any = format.element if isinstance(format, Block) else format
-    low = high = 0
+    lowest, highest = element.quantum_exponent, element.emax
     if isinstance(format, Block):
         if not isinstance(format.scale, Pow2):
             return f"values of {format} are products with its scales, which are rounded"
-        low, high = format.scale.smallest_exponent, format.scale.emax
-    assert isinstance(element, Scalar)
+        # The largest value of a block has the exponent of the largest of the data, which is one
+        # of float32 and so of bf16.
+        lowest, highest = lowest + format.scale.smallest_exponent, largest
     if element.precision > precision:
         return f"{format} has {element.precision} significant bits, bf16 has {precision}"
-    if element.emax + high > largest or element.quantum_exponent + low < smallest:
+    if highest > largest or lowest < smallest:
         return f"{format} reaches beyond the range of bf16 (2^{smallest} to 2^{largest})"
     return None
 

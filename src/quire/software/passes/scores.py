@@ -13,13 +13,15 @@ from torch.fx import GraphModule, Node
 from quire.graph.rewrite import attribute
 from quire.ops.mask import MASKED, causal_mask, keep_masked
 from quire.ops.matmul import MATMUL
+from quire.ops.movement import MOVEMENT
 from quire.precision.cast import cast
 
 aten = torch.ops.aten
 
 VIEWS = (aten.view.default, aten.reshape.default, aten._unsafe_view.default)
 CONVERSIONS = (aten._to_copy.default, aten.to.dtype)
-_NUMBERS = (aten.full.default, aten.scalar_tensor.default, aten.lift_fresh_copy.default)
+_MADE: dict[Any, int] = {aten.full.default: 1, aten.scalar_tensor.default: 0}
+"""{target that makes a constant: which argument is its number}."""
 
 
 class Added(NamedTuple):
@@ -207,9 +209,9 @@ def _number(graph: GraphModule, value: Any) -> float | None:
     if value.op == "get_attr":
         held = attribute(graph, str(value.target))
         return None if isinstance(held, torch.nn.Parameter) else float(held)
-    if value.target not in _NUMBERS:
-        return None
-    return _number(graph, value.args[1 if value.target is aten.full.default else 0])
+    if value.target in MOVEMENT.targets and len(value.all_input_nodes) == 1:
+        return _number(graph, value.args[0])
+    return _number(graph, value.args[_MADE[value.target]]) if value.target in _MADE else None
 
 
 def _depends(node: Node, source: Node) -> bool:
