@@ -6,6 +6,9 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import quire
 from quire import Plan
@@ -223,6 +226,38 @@ def test_the_swapped_model_compiles_whole():
     apply(live, {"mlp.*.weight": "mxint4", "*.input": "mxint8"}, quiet=True)
     compiled = torch.compile(live, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(TOKENS), live(TOKENS))
+
+
+def test_it_is_sharded_by_fsdp(tmp_path):
+    live = model()
+    apply(live, "mxint8", quiet=True)
+    expected = live(TOKENS)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        for module in (live.mlp[0], live.mlp[2], live):
+            fully_shard(module, mesh=mesh)
+        assert torch.equal(live(TOKENS), expected)
+        live(TOKENS).square().mean().backward()
+        assert live.mlp[0].bias.grad.to_local().abs().sum() > 0
+        assert live.state_dict()["mlp.0.codes"].dtype == torch.uint8
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@torch.no_grad()
+def test_llama_of_transformers_compiles_whole():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    live = LlamaForCausalLM(LlamaConfig(vocab_size=64, num_attention_heads=4, **sizes)).eval()
+    apply(live, "mxint8", quiet=True)
+    compiled = torch.compile(live, fullgraph=True, backend="aot_eager")
+    for batch in (2, 3):
+        tokens = TOKENS.view(-1)[: 4 * batch].view(batch, 4)
+        expected = live(tokens, use_cache=False).logits
+        assert torch.equal(compiled(tokens, use_cache=False).logits, expected)
 
 
 def test_it_trains_what_is_left_in_floating_point():

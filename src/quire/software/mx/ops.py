@@ -17,6 +17,8 @@ from quire.formats import Block
 from quire.software.kernels import LAYOUTS, PLAIN, Weight, case_of, load_providers, select
 from quire.software.mx.layout import format_of, row_blocks, row_bytes
 
+aten = torch.ops.aten
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -139,7 +141,8 @@ def _linear(
         weight = plain(weight, layout, format, n, k, x.dtype)
         kernel = select("mx_linear", case)
     assert kernel is not None
-    return kernel.run(rows, weight, bias, format, n).reshape(*x.shape[:-1], n)
+    # Not `reshape`: the result belongs to nobody else, and FSDP warns of views.
+    return aten._unsafe_view(kernel.run(rows, weight, bias, format, n), (*x.shape[:-1], n))
 
 
 def _rows(x: Tensor) -> Tensor:
