@@ -81,4 +81,4 @@ def test_compile_puts_the_kernel_into_a_model():
     assert len(compiled.report.kept("fuse_quantized_attention")) == 1
     # Codes of probabilities may differ by one at a boundary.
     assert float((found - expected).abs().max()) <= 2.0**-6 * float(expected.abs().max())
-    assert float((found - expected).abs().mean()) <= 2.0**-12 * float(expected.abs().mean())
+    assert float((found - expected).abs().mean()) <= 2.0**-10 * float(expected.abs().mean())
