@@ -10,12 +10,11 @@ from torch import Tensor
 from quire.errors import HardwareError
 from quire.formats import Block, Encoded
 from quire.hardware.stream import Codes, Integers, Stream
-from quire.ops.exact_arithmetic import add
-from quire.ops.exact_value import Exact, from_integer
+from quire.hardware.wide import LIMB, from_limbs
+from quire.ops.exact_value import Exact
 
 Beats = npt.NDArray[np.uint8]
 Bits = npt.NDArray[np.uint8]
-LIMB = 48  # bits of an integer that are taken at a time
 
 
 def encode(stream: Stream, x: Tensor) -> Beats:
@@ -114,13 +113,8 @@ def _numbers(words: Bits) -> npt.NDArray[np.int64]:
 
 
 def _exact(words: Bits, values: Integers) -> Exact:
-    """Two's complement integers as exact values, limb by limb."""
-    total: Exact | None = None
-    for low in range(0, values.bits, LIMB):
-        limb = _numbers(words[..., low : low + LIMB])
-        if low + LIMB >= values.bits:
-            limb -= words[..., -1].astype(np.int64) << (values.bits - low)
-        part = from_integer(torch.from_numpy(limb), values.exponent + low)
-        total = part if total is None else add(total, part)
-    assert total is not None
-    return total
+    """Two's complement integers as exact values."""
+    lows = range(0, values.bits, LIMB)
+    limbs = [_numbers(words[..., low : low + LIMB]) for low in lows]
+    limbs[-1] -= words[..., -1].astype(np.int64) << (values.bits - lows[-1])
+    return from_limbs([torch.from_numpy(limb) for limb in limbs], values.exponent)

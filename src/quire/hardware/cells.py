@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-
-import torch
 
 from quire.errors import HardwareError
-from quire.formats import Block, Fixed, Pow2, UFixed
-from quire.formats.binary import Binary, Ternary
-from quire.hardware.elements import SIGN_FIRST, caster, decoder, packed
+from quire.hardware.elements import decoder
 from quire.hardware.stage import Net, part
 from quire.hardware.stream import Codes, Integers
 from quire.hardware.timing import Step
-from quire.ops.exact_arithmetic import add as exact_sum
-from quire.ops.exact_value import Exact, from_integer
-from quire.precision.exact import exact_cast
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ def to_integers(net: Net) -> Net:
     """Codes as exact integers on one grid; integers as they are."""
     values = net.values
     if isinstance(values, Integers):
-        return _rectified(net, values.bits) if net.rectified else net
+        return rectified(net, values.bits) if net.rectified else net
     grid, operands, b = values.integers, _multiplied(net, decode(net)), net.builder
     data = b.wire("integers", net.lanes * grid.bits)
     b.cell(
@@ -119,7 +111,7 @@ def relu(net: Net) -> Net:
     return replace(to_integers(net), rectified=True)
 
 
-def _rectified(net: Net, bits: int) -> Net:
+def rectified(net: Net, bits: int) -> Net:
     """Lanes whose sign bit is set become 0: integers, and codes whose first bit is a sign."""
     data = net.builder.wire("relu", net.lanes * bits)
     ports = {"x_i": net.data, "x_o": data}
@@ -140,7 +132,7 @@ def registered(net: Net, ready_depth: int) -> Net:
     bits = net.stream("").beat_bits
     valid, ready, data = net.stepped("registered", bits)
     net.builder.steps.append(Step("delay", (1,)))
-    net.builder.clocked(cell, {"WIDTH": bits}, _ports(net, valid, ready, data))
+    net.builder.clocked(cell, {"WIDTH": bits}, ports(net, valid, ready, data))
     return replace(net, valid=valid, ready=ready, data=data)
 
 
@@ -159,162 +151,6 @@ def widened(net: Net, exponent: int) -> Net:
     ]
     data = net.builder.wire("finer", net.lanes * finer.bits, "{" + ", ".join(lanes) + "}")
     return net.with_data(data, finer)
-
-
-def scalar_cast(net: Net, codes: Codes, symmetric: bool = False) -> Net:
-    """Integers rounded to a scalar format, combinationally.
-
-    Where the first bit of a code is its sign, max(0, x) is cheaper after the rounding.
-    """
-    net = net if isinstance(codes.element, SIGN_FIRST) else to_integers(net)
-    values = net.values
-    assert isinstance(values, Integers)
-    net = widened(net, min(values.exponent, codes.element.quantum_exponent))
-    values = net.values
-    assert isinstance(values, Integers)
-    drop = codes.element.quantum_exponent - values.exponent
-    cell = caster(codes.element, values.bits, drop, symmetric)
-    data = net.builder.wire("code", net.lanes * codes.bits)
-    ports = {"x_i": net.data, "code_o": data}
-    net.builder.cell(cell.cell, {"LANES": net.lanes, **cell.parameters}, ports)
-    net = net.with_data(data, codes)
-    return _rectified(net, codes.bits) if net.rectified else net
-
-
-def block_cast(net: Net, codes: Codes) -> Net:
-    """Integers rounded to a block format with a power-of-two scale found in the data."""
-    values, block = net.values, codes.format
-    assert isinstance(values, Integers)
-    assert isinstance(block, Block)
-    scale = block.scale
-    assert isinstance(scale, Pow2)
-    beats = -(-net.shape[-1] // net.lanes)
-    offset = values.exponent - codes.element.emax - scale.smallest_exponent
-    largest = scale.emax - scale.smallest_exponent
-    highest = min(max(values.bits - 1 + offset, 0), largest)
-    exponent = values.exponent - scale.smallest_exponent - highest
-    shifted = Integers(-(1 << values.bits), (1 << values.bits) - 1, exponent)
-    valid, ready, data = net.stepped("block", scale.bits + net.lanes * shifted.bits)
-    size = codes.block_size or 1
-    block_beats = beats if size >= net.shape[-1] else size // net.lanes
-    net.builder.steps.append(Step("block", (block_beats, beats)))
-    net.builder.clocked(
-        "quire_block_scale",
-        {
-            "LANES": net.lanes,
-            "IN_W": values.bits,
-            "BLOCK_BEATS": block_beats,
-            "ROW_BEATS": beats,
-            "LAST_LANES": net.shape[-1] - (beats - 1) * net.lanes,
-            "CODE_W": scale.bits,
-            "CODE_PLUS": max(offset, 0),
-            "CODE_MINUS": max(-offset, 0),
-            "CODE_MAX": largest,
-            "CODE_HIGH": highest,
-            "OUT_W": shifted.bits,
-        },
-        _ports(net, valid, ready, data),
-    )
-    width = net.lanes * shifted.bits
-    raised = net.builder.wire("raised", width, part(data, 0, width))
-    found = replace(net, valid=valid, ready=ready, data=raised, values=shifted)
-    elements = scalar_cast(found, Codes(codes.element), symmetric=True)
-    scale_code = part(data, net.lanes * shifted.bits, scale.bits)
-    width = net.lanes * codes.bits + scale.bits
-    beat = net.builder.wire("beat", width, f"{{{scale_code}, {elements.data}}}")
-    return elements.with_data(beat, codes)
-
-
-def threshold_cast(net: Net, codes: Codes) -> Net:
-    """Integers rounded by comparison with thresholds: tables, and static real scales.
-
-    The thresholds are found with the cast of `exact`, by bisection, so that its roundings (to
-    fp32, of the quotient, of the element) need no circuit.
-    """
-    values = net.values
-    assert isinstance(values, Integers)
-    if isinstance(codes.format, Block) and not isinstance(codes.element, _ASCENDING):
-        raise HardwareError(
-            f"{codes} has a real scale and elements of {codes.element}; on an activation hardware "
-            "has integer elements there (fixed, ufixed, binary, ternary)"
-        )
-    order = _ascending_codes(codes)
-    thresholds = _thresholds(values, codes, order)
-    # One bit more, for thresholds just beyond the range.
-    wide = _extended(net, Integers(-(1 << values.bits), (1 << values.bits) - 1, values.exponent))
-    indices = net.builder.wire("index", net.lanes * codes.bits)
-    net.builder.cell(
-        "quire_cast_table",
-        {
-            "LANES": net.lanes,
-            "IN_W": values.bits + 1,
-            "BITS": codes.bits,
-            "THRESHOLDS": packed(thresholds, values.bits + 1),
-        },
-        {"x_i": wide.data, "code_o": indices},
-    )
-    mask = order[0] if order != sorted(order) else 0
-    if not mask:
-        return net.with_data(indices, codes)
-    flips = sum(mask << (i * codes.bits) for i in range(net.lanes))
-    width = net.lanes * codes.bits
-    data = net.builder.wire("code", width, f"{indices} ^ {width}'h{flips:x}")
-    return net.with_data(data, codes)
-
-
-_ASCENDING = (Fixed, UFixed, Binary, Ternary)
-
-
-def _ascending_codes(codes: Codes) -> list[int]:
-    """All codes by ascending value."""
-    every = torch.arange(2**codes.bits)
-    values = codes.element.values_of(every).tolist()
-    return sorted(range(2**codes.bits), key=lambda code: (values[code], code))
-
-
-def _thresholds(values: Integers, codes: Codes, order: Sequence[int]) -> list[int]:
-    """For each code but the last, the smallest integer whose code comes after it."""
-    rank = torch.empty(len(order), dtype=torch.int64)
-    rank[torch.tensor(order)] = torch.arange(len(order))
-
-    def ranks(integers: Sequence[int]) -> list[int]:
-        x = _exactly(integers, values.exponent)
-        emitted = exact_cast(x, str(codes.format), -1, codes.scale)
-        assert emitted.origin is not None
-        elements = emitted.origin.emitted / float(codes.factor)
-        return rank[codes.element.codes_of(elements)].tolist()
-
-    low = [values.low] * (len(order) - 1)
-    high = [values.high + 1] * (len(order) - 1)
-    while low != high:
-        middle = [(a + b) // 2 for a, b in zip(low, high, strict=True)]
-        found = ranks([min(m, values.high) for m in middle])
-        for i, (m, at) in enumerate(zip(middle, found, strict=True)):
-            if m > values.high or at > i:
-                high[i] = m
-            elif low[i] < high[i]:
-                low[i] = m + 1
-    return low
-
-
-def _exactly(integers: Sequence[int], exponent: int) -> Exact:
-    """integers * 2^exponent, of any width, in parts that a tensor holds."""
-    width = max(abs(n) for n in integers).bit_length()
-    parts = [
-        from_integer(torch.tensor([_digit(n, low) for n in integers]), exponent + low)
-        for low in range(0, max(width, 1), _DIGIT)
-    ]
-    return reduce(exact_sum, parts)
-
-
-def _digit(number: int, low: int) -> int:
-    """The bits of a number from `low` on, with its sign."""
-    digit = abs(number) >> low & ((1 << _DIGIT) - 1)
-    return digit if number >= 0 else -digit
-
-
-_DIGIT = 48
-"""Bits of an integer that are taken at a time."""
 
 
 def lane_choices(values: Integers | Codes, row: int) -> list[int]:
@@ -353,7 +189,7 @@ def _convert(net: Net, lanes: int, lane_bits: int) -> Net:
     net.builder.clocked(
         "quire_widen" if whole else "quire_convert",
         {"LANE_W": lane_bits, "IN_LANES": net.lanes, "OUT_LANES": lanes, "ROW": row},
-        _ports(net, valid, ready, data),
+        ports(net, valid, ready, data),
     )
     return replace(net, lanes=lanes, valid=valid, ready=ready, data=data)
 
@@ -387,7 +223,7 @@ def fifo(net: Net, depth: int) -> Net:
     valid, ready, data = net.stepped("fifo", bits)
     net.builder.steps.append(Step("delay", (1,)))
     net.builder.clocked(
-        "quire_fifo", {"WIDTH": bits, "DEPTH": depth}, _ports(net, valid, ready, data)
+        "quire_fifo", {"WIDTH": bits, "DEPTH": depth}, ports(net, valid, ready, data)
     )
     return replace(net, valid=valid, ready=ready, data=data)
 
@@ -401,7 +237,7 @@ def fork(net: Net, count: int) -> list[Net]:
         b.wire("fork_ready", count),
         b.wire("fork_data", bits),
     )
-    b.clocked("quire_fork", {"N": count, "WIDTH": bits}, _ports(net, valid, ready, data))
+    b.clocked("quire_fork", {"N": count, "WIDTH": bits}, ports(net, valid, ready, data))
     return [
         replace(net, valid=f"{valid}[{i}]", ready=f"{ready}[{i}]", data=data) for i in range(count)
     ]
@@ -499,7 +335,7 @@ def reshaped(net: Net, shape: tuple[int, ...], lanes: int) -> Net:
             "IN_ROW": row,
             "OUT_ROW": shape[-1],
         },
-        _ports(net, valid, ready, data),
+        ports(net, valid, ready, data),
     )
     return replace(net, shape=shape, lanes=lanes, valid=valid, ready=ready, data=data)
 
@@ -547,10 +383,10 @@ def _alike(a: Net, b: Net) -> tuple[Net, Net]:
     low = min(a.values.low, b.values.low)  # type: ignore[union-attr]
     high = max(a.values.high, b.values.high)  # type: ignore[union-attr]
     both = Integers(low, high, exponent)
-    return _extended(a, both), _extended(b, both)
+    return extended(a, both), extended(b, both)
 
 
-def _extended(net: Net, values: Integers) -> Net:
+def extended(net: Net, values: Integers) -> Net:
     """Integers in as many bits as `values`, which hold them, have."""
     bits = net.values.bits
     more = values.bits - bits
@@ -564,7 +400,7 @@ def _extended(net: Net, values: Integers) -> Net:
     return net.with_data(data, values)
 
 
-def _ports(net: Net, valid: str, ready: str, data: str) -> dict[str, str]:
+def ports(net: Net, valid: str, ready: str, data: str) -> dict[str, str]:
     """The ports of a cell with one stream in and one out."""
     return {
         "in_valid_i": net.valid,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from math import prod
 from typing import Any
 
 import torch
@@ -14,12 +11,12 @@ from torch.fx import GraphModule, Node
 from quire.errors import HardwareError, QuireError
 from quire.formats import Block, Format
 from quire.formats.table import Table
-from quire.graph.rewrite import arguments
-from quire.hardware import cells
+from quire.hardware import casts, cells
 from quire.hardware.design import Design, Stage
 from quire.hardware.lanes import layers_of
-from quire.hardware.linear import MAX_ACCUMULATOR, Weight, linear
+from quire.hardware.linear import MAX_ACCUMULATOR
 from quire.hardware.lookup import WIDEST_TABLE, Chain, lookup
+from quire.hardware.lowerings import LOWERINGS
 from quire.hardware.nodes import (
     cast_key,
     cast_name,
@@ -29,6 +26,7 @@ from quire.hardware.nodes import (
     is_size,
     layer_name,
     matrix_shape,
+    needs_format,
     readers_of,
     redundant_casts,
     sample_shape,
@@ -47,7 +45,7 @@ from quire.hardware.timing import (
     most_waiting,
     queue_depth,
 )
-from quire.hardware.unroll import LEVELS, unrolled
+from quire.hardware.unroll import LEVELS, UNROLLED
 from quire.ops import op_of
 from quire.precision.cast import cast
 
@@ -71,7 +69,7 @@ def lower(
     Raises HardwareError, before anything is made, that lists every node that cannot be lowered
     with its path and what would be supported.
     """
-    lowering = _Lowering(q, lanes, rom, max_accumulator, levels)
+    lowering = Lowering(q, lanes, rom, max_accumulator, levels)
     lowering.run()
     return Design(name, tuple(lowering.inputs), tuple(lowering.outputs), tuple(lowering.stages))
 
@@ -81,11 +79,7 @@ class _Failed:
     """Stands for the result of a node that could not be lowered; what reads it is not blamed."""
 
 
-UNROLLED = "unrolled"
-"""The kind of a stage with an unrolled layer. ready passes it in one gate for each register."""
-
-
-class _Lowering:
+class Lowering:
     """One pass over the graph; a value is a net that is still open, or streams for its readers."""
 
     def __init__(self, q: GraphModule, lanes: Lanes, rom: str, widest: int, levels: int) -> None:
@@ -160,7 +154,7 @@ class _Lowering:
             return value if kind == "cast" else _settled(value)
         if isinstance(value, list):
             return self.builder(name, kind).read(value.pop(0))
-        raise HardwareError(_needs_format(node, value))
+        raise HardwareError(needs_format(node))
 
     def stream(self, node: Node, lanes: int | None = None) -> Stream:
         """The value of a node as a stream that ends its stage, with so many lanes."""
@@ -170,7 +164,7 @@ class _Lowering:
         if isinstance(value, Net):
             value = _settled(value)
             return self.close(cells.converted(value, lanes or value.lanes), self.source(node).name)
-        raise HardwareError(_needs_format(node, value))
+        raise HardwareError(needs_format(node))
 
     def builder(self, name: str, kind: str) -> Builder:
         free, n = name, 1
@@ -219,7 +213,7 @@ class _Lowering:
         count = len(self.readers[node])
         if isinstance(value, Chain):
             if count > 1:
-                raise HardwareError(_needs_format(node, value))
+                raise HardwareError(needs_format(node))
             return value
         if count <= 1:
             return value
@@ -386,20 +380,20 @@ class _Lowering:
         value = self.value(source)
         if isinstance(value, Chain):
             if codes.format.is_block:
-                raise HardwareError(_needs_format(source, value))
+                raise HardwareError(needs_format(source))
             return lookup(value, codes, node)
         net = self.open(source, name, "cast")
         if not isinstance(codes.format, Block | Table):
-            return cells.scalar_cast(net if net.rectified else cells.to_integers(net), codes)
+            return casts.scalar_cast(net if net.rectified else cells.to_integers(net), codes)
         net = cells.to_integers(net)
         if isinstance(codes.format, Table):
-            return cells.threshold_cast(net, codes)
+            return casts.threshold_cast(net, codes)
         if codes.dynamic_scale is not None:
             lanes = self.wanted(node, codes, net.shape[-1])
-            return cells.block_cast(cells.converted(net, lanes), codes)
+            return casts.block_cast(cells.converted(net, lanes), codes)
         if codes.scale is None:
             raise HardwareError(_dynamic_scale(codes.format))
-        return cells.threshold_cast(net, codes)
+        return casts.threshold_cast(net, codes)
 
     def _unary(self, node: Node) -> Chain:
         """A function of one number: evaluated over all codes when a cast says what it becomes."""
@@ -422,161 +416,9 @@ class _Lowering:
         return Chain(net, (node,))
 
 
-def _linear(self: _Lowering, node: Node) -> Net:
-    source, weight, bias, *_ = (*arguments(node), None, None)
-    assert isinstance(source, Node)
-    assert isinstance(weight, Node)
-    if weight not in self.statics:
-        raise HardwareError("a product of two activations has no hardware: a weight is a constant")
-    m_in, m_out = self.lanes_of(node)
-    name = layer_name(node)
-    stream = self.stream(source, m_in)
-    if not isinstance(stream.values, Codes):
-        raise HardwareError(
-            "its input has no format (fp32 is too wide to sum exactly): give the site "
-            f"{node.meta['quire_path']}.input an entry"
-        )
-    blocks = stream.values.block_size
-    number_format, tensor, encoded = self.statics.encoded(weight)
-    matrix = Weight.of(tensor, number_format, encoded)
-    biases = (
-        self.statics.fractions(bias)
-        if isinstance(bias, Node)
-        else [Fraction(0)] * len(matrix.codes)
-    )
-    if self.lanes[name] == "unroll":
-        return unrolled(
-            self.builder(identifier(name), UNROLLED).read(stream),
-            matrix,
-            biases,
-            nonnegative=self.nonnegative(source),
-            levels=self.levels,
-            max_accumulator=self.max_accumulator,
-        )
-    inner = [s for s in (blocks, matrix.block) if s and s < stream.row]
-    illegal = [s for s in inner if s % m_in]
-    if illegal:
-        legal = [n for n in range(1, min(inner) + 1) if all(s % n == 0 for s in inner)]
-        raise HardwareError(
-            f"lanes=({m_in}, {m_out}): {m_in} lanes in do not lie within a block of {illegal[0]}; "
-            f"legal are {', '.join(map(str, legal))}"
-        )
-    m_out = min(m_out, len(matrix.codes))
-    input_major = self.input_major(stream)
-    groups = -(-len(matrix.codes) // m_out)
-    if input_major and groups > 1 and stream.row_beats > 1:
-        stream = self.evened(stream, groups)
-    builder = self.builder(identifier(name), "linear")
-    return linear(
-        builder.read(stream),
-        matrix,
-        biases,
-        m_out,
-        input_major,
-        self.rom,
-        self.max_accumulator,
-    )
-
-
-def _relu(self: _Lowering, node: Node) -> Any:
-    source = node.all_input_nodes[0]
-    value = self.value(source)
-    if isinstance(value, Chain):
-        return replace(value, nodes=(*value.nodes, node))
-    return cells.relu(self.open(source, identifier(node.meta["quire_path"]), "relu"))
-
-
-def _same(self: _Lowering, node: Node) -> Any:
-    source = node.all_input_nodes[0]
-    return self.open(source, identifier(node.meta["quire_path"]), "pass")
-
-
-def _two(cell: Callable[[Net, Net], Net]) -> Callable[[_Lowering, Node], Net]:
-    """The lowering of an op of two tensors of one shape: aligned streams, joined, then `cell`."""
-
-    def lowered(self: _Lowering, node: Node) -> Net:
-        sources = [a for a in node.args if isinstance(a, Node) and a not in self.statics]
-        if len(sources) != 2 or len(node.args) != 2 or node.kwargs:
-            raise HardwareError("it takes two activations in hardware, without options")
-        streams = [self.stream(source) for source in sources]
-        if streams[0].shape != streams[1].shape:
-            shapes = " and ".join(str(s.shape) for s in streams)
-            raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
-        lanes = _common_lanes(streams)
-        name = identifier(node.meta["quire_path"] or node.name)
-        streams = self.balanced(streams, lanes)
-        builder = self.builder(f"{name}__{node.name}", op_of(node).name)  # type: ignore
-        return cell(*cells.join([builder.read(stream) for stream in streams]))
-
-    return lowered
-
-
 def _kept(stream: Stream, lanes: int, taken: list[int]) -> list[int]:
     """How long each beat of a stream is needed whose values are taken in beats of fewer lanes."""
     return last_values(taken, lanes, stream.rows, stream.lanes, stream.row)
-
-
-def _common_lanes(streams: list[Stream]) -> int:
-    """The most lanes that streams of one shape can all have, of no more than they have."""
-    most = min(s.lanes for s in streams)
-    legal = [set(cells.lane_choices(s.values, s.row)) for s in streams]
-    return max(n for n in set.intersection(*legal) if n <= most)
-
-
-def _moved(self: _Lowering, node: Node) -> Any:
-    """Reshapes that keep the order of values within a sample."""
-    shape = sample_shape(node)
-    source = node.all_input_nodes[0]
-    if node.target not in _IN_ORDER or prod(shape) != prod(sample_shape(source)):
-        raise HardwareError(f"{node.target} moves values in an order that hardware does not")
-    name = identifier(node.meta["quire_path"] or node.name)
-    if isinstance(self.value(source), Chain):
-        raise HardwareError(_needs_format(source, self.value(source)))
-    net = self.open(source, name, "reshape")
-    return cells.reshaped(net, shape, self.wanted(node, Integers(0, 0, 0), shape[-1]))
-
-
-def _concatenation(self: _Lowering, node: Node) -> Any:
-    parts, axis, *_ = (*node.args, 0)
-    assert isinstance(parts, list | tuple)
-    shape = sample_shape(node)
-    if axis not in (-1, len(shape)):
-        raise HardwareError(f"concatenation along axis {axis} has no hardware: the last one has")
-    nodes = [part for part in parts if isinstance(part, Node)]
-    if any(part in self.statics for part in nodes):
-        raise HardwareError("a concatenation with constants has no hardware")
-    return self.concatenated(node, nodes)
-
-
-_ATEN = torch.ops.aten
-_IN_ORDER = frozenset(
-    {
-        _ATEN._reshape_alias.default,
-        _ATEN._to_copy.default,
-        _ATEN._unsafe_view.default,
-        _ATEN.alias.default,
-        _ATEN.clone.default,
-        _ATEN.contiguous.default,
-        _ATEN.detach.default,
-        _ATEN.flatten.using_ints,
-        _ATEN.reshape.default,
-        _ATEN.squeeze.default,
-        _ATEN.squeeze.dim,
-        _ATEN.squeeze.dims,
-        _ATEN.to.dtype,
-        _ATEN.to.dtype_layout,
-        _ATEN.unflatten.int,
-        _ATEN.unsqueeze.default,
-        _ATEN.view.default,
-    }
-)
-"""Movements that keep the order of the values of a sample."""
-
-_MOVEMENTS: dict[Any, Callable[[_Lowering, Node], Any]] = {_ATEN.cat.default: _concatenation}
-
-
-def _movement(self: _Lowering, node: Node) -> Any:
-    return _MOVEMENTS.get(node.target, _moved)(self, node)
 
 
 def _cycles(layer: Layer, lanes: Lanes) -> int:
@@ -588,24 +430,6 @@ def _cycles(layer: Layer, lanes: Lanes) -> int:
 def _settled(net: Net) -> Net:
     """A net whose max(0, x) is done."""
     return cells.to_integers(net) if net.rectified else net
-
-
-LOWERINGS: dict[str, Callable[[_Lowering, Node], Any]] = {
-    "linear": _linear,
-    "relu": _relu,
-    "dropout": _same,
-    "add": _two(cells.add),
-    "mul": _two(cells.multiply),
-    "movement": _movement,
-}
-"""How each op becomes stages, by its name; functions of one number are tables besides."""
-
-
-def _needs_format(node: Node, value: object) -> str:
-    return (
-        f"{node.meta.get('quire_path') or node.name}: the result of a function goes to one scalar "
-        "cast: give its output site a format, as plan.for_hardware(graph, calibration) does"
-    )
 
 
 def _dynamic_scale(format: Format) -> str:

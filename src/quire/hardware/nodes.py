@@ -116,3 +116,11 @@ def sample_shape(node: Node) -> tuple[int, ...]:
     if found is None or not found.example:
         raise HardwareError("its result is not a tensor with a batch axis")
     return tuple(found.example[1:]) or (1,)
+
+
+def needs_format(node: Node) -> str:
+    """What to say of a node whose value is a function that has yet to be cast."""
+    return (
+        f"{node.meta.get('quire_path') or node.name}: the result of a function goes to one scalar "
+        "cast: give its output site a format, as plan.for_hardware(graph, calibration) does"
+    )

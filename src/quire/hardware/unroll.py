@@ -25,6 +25,9 @@ from quire.hardware.timing import Step
 LEVELS = 8
 """Adders in a row between two registers."""
 
+UNROLLED = "unrolled"
+"""The kind of a stage with an unrolled layer. ready passes it in one gate for each register."""
+
 
 @dataclass(frozen=True)
 class Vector:
