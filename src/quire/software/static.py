@@ -68,7 +68,7 @@ def hold_static(graph: GraphModule) -> Static | None:
     nothing is left to replace.
     """
     static = _static_nodes(graph)
-    ends = [n for n in static if n.op != "get_attr" and _is_worth_it(n) and _is_read(n, static)]
+    ends = [n for n in static if _is_tensor(n) and _is_worth_it(n) and _is_read(n, static)]
     if not ends:
         return None
     found = Static(_recipe(graph, static, ends), tuple(node.name for node in ends))
@@ -97,13 +97,16 @@ def _static_nodes(graph: GraphModule) -> dict[Node, None]:
     return found
 
 
+def _is_tensor(node: Node) -> bool:
+    return isinstance(node.meta.get("val"), Tensor)
+
+
 def _is_worth_it(node: Node) -> bool:
-    """Whether more than data movement lies between parameters and a tensor."""
-    if not isinstance(node.meta.get("val"), Tensor):
+    """Whether more than data movement lies between parameters and a value."""
+    if node.op == "get_attr":
         return False
-    is_moved = node.op == "get_attr" or node.target in MOVEMENT.targets
-    joins = node.op != "get_attr" and len(node.all_input_nodes) > 1
-    return not is_moved or joins or any(_is_worth_it(source) for source in node.all_input_nodes)
+    sources = node.all_input_nodes
+    return node.target not in MOVEMENT.targets or len(sources) > 1 or _is_worth_it(sources[0])
 
 
 def _is_read(node: Node, static: dict[Node, None]) -> bool:
