@@ -72,7 +72,7 @@ def can_build() -> bool:
 
 def command(source: str, defines: Mapping[str, object], arch: str, output: Path) -> list[str]:
     """The call of nvcc that builds a source for an architecture such as "90a"."""
-    target = f"-gencode=arch=compute_{arch},code=sm_{arch}"
+    target = f"-gencode=arch=compute_{arch},code=[sm_{arch},compute_{arch}]"
     macros = [f"-D{name}={value}" for name, value in defines.items()]
     paths = [f"-I{headers()}", "-o", str(output), str(SOURCES / source)]
     return [compiler(), *FLAGS, target, *macros, *paths]

@@ -4,6 +4,8 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
+
 #include "tile.cuh"
 
 namespace quire {
@@ -39,6 +41,14 @@ static int map_tokens(CUtensorMap& map, void const* x, int m, int k, int stride,
              steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return made == CUDA_SUCCESS ? 0 : -1;
+}
+
+// Of the current device.
+static int multiprocessors() {
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
 }
 
 // Launch `clusters` clusters of `blocks` blocks. overlap: start while the kernel before still runs.

@@ -4,7 +4,8 @@
 // and comes from registers: codes go memory -> shared memory (bulk copies) -> registers -> bf16 ->
 // tensor cores, and never back. A block of threads owns kGroups * 64 rows of w (columns of out) and
 // kTokens rows of x. One thread copies, the warpgroups decode and multiply; the decode of one chunk of
-// 64 along K overlaps the product of the chunk before.
+// 64 along K overlaps the product of the chunk before, and the loads of a tile the store of the one
+// before: blocks stay, and take tile after tile.
 // The blocks of a cluster are kSplits shares of K by kShares neighbouring tiles of w. Neighbours each
 // load a part of x for all of them (multicast). Shares of K add their sums through distributed shared
 // memory, in the order of their ranks: results are deterministic, and no workspace is needed.
@@ -57,6 +58,9 @@ using Product = decltype(make_tiled_mma(
                          GMMA::Major::K, GMMA::Major::K>()));
 using Fragment = Layout<Shape<Shape<_2, _2, _2>, _1, _4>, Stride<Stride<_1, _2, _4>, _0, _8>>;
 
+// Rows of x whose results a warpgroup transposes at a time.
+constexpr int kResultTokens = kSplits > 1 ? 1 : kTokens < 64 ? kTokens : 64;
+
 struct alignas(1024) Shared {
   struct alignas(1024) Stage {
     uint8_t tokens[kChunks][kTokenChunk];
@@ -66,8 +70,8 @@ struct alignas(1024) Shared {
   union {
     Stage stages[kStages];
     float partial[kTokens][kRows + 4];  // + 4: no two lanes of a fragment in one bank
-    __nv_bfloat16 result[kTokens][kRows + 8];
   };
+  __nv_bfloat16 result[kGroups][kResultTokens][64 + 8];
   uint64_t full[kStages], empty[kStages];
 };
 
@@ -85,10 +89,14 @@ struct Position {  // in the ring of stages
   }
 };
 
-// One thread fills the stages of its block's share of K.
+struct Tile {  // where it starts
+  int row, token;
+};
+
+// One thread fills stages with a tile's share of K.
 __device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map,
-                                        Parameters const& p, int row, int token, int rank,
-                                        int begin, int end) {
+                                        Parameters const& p, Tile tile, int rank, int begin,
+                                        int end, Position& at) {
   constexpr uint64_t kOnce = 0x12F0000000000000, kAgain = 0x14F0000000000000;  // L2: evict first, last
   constexpr int kWeightBytes = kGroups * kChunks * (kCodeChunk + kScaleChunk);
   constexpr int kPart = kTokens / kShares;
@@ -101,7 +109,6 @@ __device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map
         "l"(from), "r"(bytes), "r"(cast_smem_ptr_to_uint(barrier)), "l"(kOnce)
         : "memory");
   };
-  Position at;
   for (int i = begin; i < end; ++i, at.advance()) {
     auto& stage = shared.stages[at.stage];
     uint64_t* full = &shared.full[at.stage];
@@ -109,15 +116,14 @@ __device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map
     Full::arrive_and_expect_tx(full, kWeightBytes + kChunks * kTokenChunk);
     for (int w = 0; w < kGroups; ++w) {
       // Rows past the end take the last tile again; nothing of them is stored.
-      int64_t const tile = min(row / 64 + w, last);
-      int64_t const chunk = tile * p.chunks + i * kChunks;
+      int64_t const chunk = int64_t(min(tile.row / 64 + w, last)) * p.chunks + i * kChunks;
       bulk(p.codes + chunk * kCodeChunk, full, stage.codes[w], kChunks * kCodeChunk);
       bulk(p.scales + chunk * kScaleChunk, full, stage.scales[w], kChunks * kScaleChunk);
     }
-    if (i == begin) cutlass::arch::wait_on_dependent_grids();  // x may be another kernel's result
+    if (i == begin) cutlass::arch::wait_on_dependent_grids();  // x may be the last kernel's result
     for (int c = 0; c < kChunks; ++c) {
       void* to = stage.tokens[c] + share * kPart * kChunk * int(sizeof(bf16));
-      int const column = (i * kChunks + c) * kChunk, first = token + share * kPart;
+      int const column = (i * kChunks + c) * kChunk, first = tile.token + share * kPart;
       if constexpr (kShares == 1) {
         SM90_TMA_LOAD_2D::copy(&x_map, full, kAgain, to, column, first);
       } else {
@@ -127,17 +133,26 @@ __device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map
   }
 }
 
-// The accumulators of one thread: [token / 8][row half][token parity].
-using Sums = float[kTokens / 8][2][2];
+// Write 8 values of a row of out, as far as they are inside.
+__device__ __forceinline__ void store_vector(Parameters const& p, int token, int row,
+                                             __nv_bfloat16 const* from) {
+  if (token >= p.m || row >= p.n) return;
+  __nv_bfloat16* to = p.out + int64_t(token) * p.n + row;
+  if (p.n % 8 == 0) {
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<uint4 const*>(from);
+  } else {
+    for (int e = 0; e < 8 && row + e < p.n; ++e) to[e] = from[e];
+  }
+}
 
 template <class Accumulators>
 __device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int warpgroup,
-                                         int thread, int rank, int count) {
+                                         int thread, int rank, int count, Position& reading,
+                                         Position& releasing) {
   Product product;
   auto mine = product.get_slice(thread);
   uint32_t a[2][4][4];
   Packed packed;
-  Position reading, releasing;
 
   auto load = [&](int chunk) {
     if (chunk % kChunks == 0) Full::wait(&shared.full[reading.stage], reading.phase);
@@ -189,44 +204,43 @@ __device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int
   }
   warpgroup_wait<0>();
   warpgroup_fence_operand(sums);
+  release();
 }
 
-// Write a finished tile: through shared memory, where stmatrix transposes it, in 16-byte rows.
+// Write a warpgroup's 64 rows of a finished tile: through shared memory, where stmatrix transposes them.
 template <class Accumulators>
 __device__ __forceinline__ void store_tile(Shared& shared, Accumulators const& sums,
-                                           Parameters const& p, int row, int token, int thread) {
-  int const warp = thread / 32, lane = thread % 32;
+                                           Parameters const& p, Tile tile, int warpgroup,
+                                           int thread) {
+  int const warp = thread / 32, lane = thread % 32, row = tile.row + 64 * warpgroup;
+  auto& result = shared.result[warpgroup];
   float2 const top = row_terms(p, row + 16 * warp + lane / 4);
   float2 const bottom = row_terms(p, row + 16 * warp + lane / 4 + 8);
-  auto sum = [&](int j, int half, int parity) { return sums(make_coord(parity, half, j), 0, 0); };
   auto pair = [&](int j, int half) {
+    auto sum = [&](int parity) { return sums(make_coord(parity, half, j), 0, 0); };
     float2 const terms = half ? bottom : top;
-    return rounded_pair(sum(j, half, 0) * terms.x + terms.y, sum(j, half, 1) * terms.x + terms.y);
+    return rounded_pair(sum(0) * terms.x + terms.y, sum(1) * terms.x + terms.y);
   };
-  cutlass::arch::NamedBarrier::sync(kConsumers, 1);  // every product has read its stages
-  if constexpr (kTokens == 8) {
-    auto& to = shared.result[lane % 8][16 * warp + lane / 8 % 2 * 8];
-    SM90_U16x4_STSM_T::copy(pair(0, 0), pair(0, 1), reinterpret_cast<uint128_t&>(to));
-  } else {
 #pragma unroll
-    for (int j = 0; j < kTokens / 8; j += 2) {
-      auto& to = shared.result[8 * (j + lane / 16) + lane % 8][16 * warp + lane / 8 % 2 * 8];
-      SM90_U16x8_STSM_T::copy(pair(j, 0), pair(j, 1), pair(j + 1, 0), pair(j + 1, 1),
-                              reinterpret_cast<uint128_t&>(to));
-    }
-  }
-  cutlass::arch::NamedBarrier::sync(kConsumers, 1);
-  constexpr int kVectors = kRows / 8;
-  for (int i = thread; i < kTokens * kVectors; i += kConsumers) {
-    int const t = i / kVectors, column = i % kVectors * 8;
-    if (token + t >= p.m || row + column >= p.n) continue;
-    __nv_bfloat16* to = p.out + int64_t(token + t) * p.n + row + column;
-    __nv_bfloat16 const* from = &shared.result[t][column];
-    if (p.n % 8 == 0) {
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<uint4 const*>(from);
+  for (int first = 0; first < kTokens; first += kResultTokens) {
+    cutlass::arch::NamedBarrier::sync(128, 1 + warpgroup);  // the rows before are stored
+    int const j0 = first / 8;
+    if constexpr (kTokens == 8) {
+      auto& to = result[lane % 8][16 * warp + lane / 8 % 2 * 8];
+      SM90_U16x4_STSM_T::copy(pair(0, 0), pair(0, 1), reinterpret_cast<uint128_t&>(to));
     } else {
-      for (int e = 0; e < 8 && row + column + e < p.n; ++e) to[e] = from[e];
+#pragma unroll
+      for (int j = 0; j < kResultTokens / 8; j += 2) {
+        auto& to = result[8 * (j + lane / 16) + lane % 8][16 * warp + lane / 8 % 2 * 8];
+        SM90_U16x8_STSM_T::copy(pair(j0 + j, 0), pair(j0 + j, 1), pair(j0 + j + 1, 0),
+                                pair(j0 + j + 1, 1), reinterpret_cast<uint128_t&>(to));
+      }
     }
+    cutlass::arch::NamedBarrier::sync(128, 1 + warpgroup);
+    int const column = thread % 8 * 8;
+#pragma unroll
+    for (int t = thread / 8; t < kResultTokens; t += 16)
+      store_vector(p, tile.token + first + t, row + column, &result[t][column]);
   }
 }
 
@@ -245,43 +259,44 @@ __device__ __forceinline__ void store_partial(Shared& shared, Accumulators const
             sums(make_coord(parity, half, j), 0, 0);
 }
 
-__device__ __forceinline__ void add_partials(Shared& shared, Parameters const& p, int row,
-                                             int token, int rank) {
+__device__ __forceinline__ void add_partials(Shared& shared, Parameters const& p, Tile tile,
+                                             int rank) {
   auto cluster = cooperative_groups::this_cluster();
   constexpr int kPairs = kTokens * kRows / 2, kShare = (kPairs + kSplits - 1) / kSplits;
   int const split = rank / kShares, end = min(kPairs, (split + 1) * kShare);
   for (int i = split * kShare + int(threadIdx.x); i < end; i += kThreads) {
     int const t = 2 * i / kRows, column = 2 * i % kRows;
-    if (token + t >= p.m || row + column >= p.n) continue;
+    int const token = tile.token + t, row = tile.row + column;
+    if (token >= p.m || row >= p.n) continue;
     float2 sum = make_float2(0.f, 0.f);
 #pragma unroll
     for (int s = 0; s < kSplits; ++s) {
-      float const* part = cluster.map_shared_rank(&shared.partial[t][column], s * kShares + rank % kShares);
+      float const* part = &shared.partial[t][column];
+      part = cluster.map_shared_rank(part, s * kShares + rank % kShares);
       float2 const value = *reinterpret_cast<float2 const*>(part);
       sum.x += value.x;
       sum.y += value.y;
     }
-    float2 const left = row_terms(p, row + column), right = row_terms(p, row + column + 1);
-    __nv_bfloat16* to = p.out + int64_t(token + t) * p.n + row + column;
-    uint32_t const both = rounded_pair(sum.x * left.x + left.y, sum.y * right.x + right.y);
-    if (p.n % 2 == 0) {
-      *reinterpret_cast<uint32_t*>(to) = both;
-    } else {
-      to[0] = reinterpret_cast<__nv_bfloat162 const&>(both).x;
-      if (row + column + 1 < p.n) to[1] = reinterpret_cast<__nv_bfloat162 const&>(both).y;
-    }
+    store_pair(p, token, row, sum);
   }
+}
+
+__host__ __device__ int tile_count(Parameters const& p) {
+  int const rows = kRows * kShares;
+  return ((p.m + kTokens - 1) / kTokens) * ((p.n + rows - 1) / rows);
 }
 
 __global__ void __launch_bounds__(kThreads, QUIRE_RESIDENT)
 mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
   extern __shared__ __align__(1024) uint8_t raw[];
   Shared& shared = *reinterpret_cast<Shared*>(raw);
-  int const token_tiles = (p.m + kTokens - 1) / kTokens;
-  int const tile = blockIdx.x / kCluster, rank = blockIdx.x % kCluster, split = rank / kShares;
+  int const rank = blockIdx.x % kCluster, split = rank / kShares;
+  int const first = blockIdx.x / kCluster, step = gridDim.x / kCluster, tiles = tile_count(p);
   // Clusters next to each other share rows of w: all of x stays in L2, and w is read once.
-  int const token = tile % token_tiles * kTokens;
-  int const row = (tile / token_tiles * kShares + rank % kShares) * kRows;
+  auto tile_at = [&](int i) {
+    int const token_tiles = (p.m + kTokens - 1) / kTokens;
+    return Tile{(i / token_tiles * kShares + rank % kShares) * kRows, i % token_tiles * kTokens};
+  };
   // K is shared out in pairs of chunks.
   int const pairs = p.chunks / 2;
   int const begin = pairs * split / kSplits * 2 / kChunks;
@@ -305,24 +320,32 @@ mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
   int const warpgroup = threadIdx.x / 128;
   if (warpgroup == kGroups) {
     if constexpr (kReallocates) cutlass::arch::warpgroup_reg_dealloc<40>();
-    if (threadIdx.x == kConsumers) copy_in(shared, x_map, p, row, token, rank, begin, end);
+    if (threadIdx.x == kConsumers) {
+      Position at;
+      for (int i = first; i < tiles; i += step)
+        copy_in(shared, x_map, p, tile_at(i), rank, begin, end, at);
+    }
   } else {
     if constexpr (kReallocates) cutlass::arch::warpgroup_reg_alloc<232>();
     int const thread = threadIdx.x % 128;
-    Tensor sums = partition_fragment_C(Product{}, Shape<_64, Int<kTokens>>{});
-    clear(sums);
-    if (end > begin)
-      multiply(shared, sums, warpgroup, thread, rank, (end - begin) * kChunks / 2);
-    cutlass::arch::wait_on_dependent_grids();  // before out is written, which the last grid may read
-    if constexpr (kSplits == 1) {
-      store_tile(shared, sums, p, row, token, threadIdx.x);
-    } else {
-      store_partial(shared, sums, threadIdx.x);
+    Position reading, releasing;
+    for (int i = first; i < tiles; i += step) {
+      Tensor sums = partition_fragment_C(Product{}, Shape<_64, Int<kTokens>>{});
+      clear(sums);
+      if (end > begin)
+        multiply(shared, sums, warpgroup, thread, rank, (end - begin) * kChunks / 2, reading,
+                 releasing);
+      cutlass::arch::wait_on_dependent_grids();  // the kernel before may still read out
+      if constexpr (kSplits == 1) {
+        store_tile(shared, sums, p, tile_at(i), warpgroup, thread);
+      } else {
+        store_partial(shared, sums, threadIdx.x);
+      }
     }
   }
   if constexpr (kCluster > 1) cluster_sync();
-  if constexpr (kSplits > 1) {
-    add_partials(shared, p, row, token, rank);
+  if constexpr (kSplits > 1) {  // one tile a cluster
+    add_partials(shared, p, tile_at(first), rank);
     cluster_sync();  // a block's shared memory outlives its readers
   }
 }
@@ -339,8 +362,9 @@ extern "C" int quire_mx_linear(void* out, void const* x, void const* codes, void
   using namespace quire;
   CUtensorMap x_map;
   if (int const failed = map_tokens(x_map, x, m, k, stride, kTokens / kShares)) return failed;
-  constexpr int kClusterRows = kRows * kShares;
-  int const tiles = ((m + kTokens - 1) / kTokens) * ((n + kClusterRows - 1) / kClusterRows);
   Parameters const p = parameters(out, codes, scales, row_scale, bias, m, n, k);
-  return launch(mx_linear, tiles, kCluster, kThreads, sizeof(Shared), overlap != 0, stream, x_map, p);
+  int const fit = multiprocessors() * QUIRE_RESIDENT / kCluster;
+  int const clusters = kSplits > 1 ? tile_count(p) : std::min(tile_count(p), fit);
+  return launch(mx_linear, clusters, kCluster, kThreads, sizeof(Shared), overlap != 0, stream,
+                x_map, p);
 }

@@ -186,18 +186,6 @@ __device__ __forceinline__ void share(Shared& shared, Sums const& sums, int warp
         shared.partial[warp][8 * j + token + e % 2][16 * i + row + e / 2 * 8] = sums[i][j][e];
 }
 
-__device__ __forceinline__ void store_pair(Parameters const& p, int token, int row, float2 sum) {
-  float2 const left = row_terms(p, row), right = row_terms(p, row + 1);
-  uint32_t const both = rounded_pair(sum.x * left.x + left.y, sum.y * right.x + right.y);
-  __nv_bfloat16* to = p.out + int64_t(token) * p.n + row;
-  if (p.n % 2 == 0) {
-    *reinterpret_cast<uint32_t*>(to) = both;
-  } else {
-    to[0] = reinterpret_cast<__nv_bfloat162 const&>(both).x;
-    if (row + 1 < p.n) to[1] = reinterpret_cast<__nv_bfloat162 const&>(both).y;
-  }
-}
-
 constexpr int kPairs = kTokens * kRows / 2;  // of rows of w, in a tile
 
 // The sum over the warps of pair `i`.

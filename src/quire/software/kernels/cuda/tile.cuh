@@ -74,4 +74,17 @@ __device__ __forceinline__ uint32_t rounded_pair(float low, float high) {
   return reinterpret_cast<uint32_t const&>(pair);
 }
 
+// Round and write the sums of rows `row` (even) and row + 1 of w for one row of x.
+__device__ __forceinline__ void store_pair(Parameters const& p, int token, int row, float2 sum) {
+  float2 const left = row_terms(p, row), right = row_terms(p, row + 1);
+  uint32_t const both = rounded_pair(sum.x * left.x + left.y, sum.y * right.x + right.y);
+  __nv_bfloat16* to = p.out + int64_t(token) * p.n + row;
+  if (p.n % 2 == 0) {
+    *reinterpret_cast<uint32_t*>(to) = both;
+  } else {
+    to[0] = reinterpret_cast<__nv_bfloat162 const&>(both).x;
+    if (row + 1 < p.n) to[1] = reinterpret_cast<__nv_bfloat162 const&>(both).y;
+  }
+}
+
 }  // namespace quire
