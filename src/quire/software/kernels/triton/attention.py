@@ -138,12 +138,15 @@ def _attend(
     QUERY: tl.constexpr = S.cast_query
     PROBABILITIES: tl.constexpr = S.cast_probabilities
     VALUE: tl.constexpr = S.cast_value
-    batch, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
+    tiles = tl.cdiv(queries, S.bm)
+    # The last queries see the most keys where the mask is causal: they start first.
+    first = (tiles - 1 - tl.program_id(0) % tiles) * S.bm
+    matrix = (tl.program_id(0) // tiles).to(tl.int64)
+    batch, head = matrix // heads, matrix % heads
     query += batch * query_strides[0] + head * query_strides[1]
     key += batch * key_strides[0] + head // S.shared * key_strides[1]
     value += batch * value_strides[0] + head // S.shared * value_strides[1]
     mask += batch * mask_strides[0] + head * mask_strides[1]
-    first = tl.program_id(0) * S.bm
     rows, d, w = first + tl.arange(0, S.bm), tl.arange(0, S.bd), tl.arange(0, S.bw)
     present = (rows < queries)[:, None] & (d < S.depth)[None, :]
     tile = _operand(query + _places(rows, d, query_strides), present, 1, QUERY, S.score_operand)
@@ -174,7 +177,7 @@ def _attend(
         values = _operand(value + _places(n, w, value_strides), known, 0, VALUE, S.value_operand)
         result = tl.dot(probabilities, values, result, input_precision=S.value_precision)
     # out is contiguous.
-    row = tl.program_id(1).to(tl.int64) * queries + rows
+    row = matrix * queries + rows
     inside = (rows < queries)[:, None] & (w < S.width)[None, :]
     store_float(out + row[:, None] * S.width + w[None, :], result, inside, S.is_bfloat16)
 
@@ -194,12 +197,14 @@ def _cast(
     BD: tl.constexpr,
 ):
     """The cast of keys or values (batch, heads, tokens, SIZE) along an axis of their matrices."""
-    batch, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
-    n, d = tl.program_id(0) * BN + tl.arange(0, BN), tl.arange(0, BD)
+    tiles = tl.cdiv(tokens, BN)
+    matrix = (tl.program_id(0) // tiles).to(tl.int64)
+    batch, head = matrix // heads, matrix % heads
+    n, d = tl.program_id(0) % tiles * BN + tl.arange(0, BN), tl.arange(0, BD)
     inside = (n < tokens)[:, None] & (d < SIZE)[None, :]
     source = x + batch * strides[0] + head * strides[1] + _places(n, d, strides)
     rounded = _operand(source, inside, AXIS, ROUNDING, tl.float32)
-    row = tl.program_id(1).to(tl.int64) * tokens + n
+    row = matrix * tokens + n
     store_float(out + row[:, None] * SIZE + d[None, :], rounded, inside, IS_BFLOAT16)
 
 
@@ -212,7 +217,7 @@ def _cast_before(
     batch, heads, tokens, size = x.shape
     out = torch.empty(x.shape, dtype=product.dtype, device=x.device)
     target, is_bfloat16 = storable(out)
-    _cast[(triton.cdiv(tokens, bn), batch * heads)](
+    _cast[(triton.cdiv(tokens, bn) * batch * heads,)](
         x,
         target,
         x.stride(),
@@ -311,7 +316,7 @@ def attention(
         bd=bd,
         bw=bw,
     )
-    _attend[(triton.cdiv(queries, bm), batch * heads)](
+    _attend[(triton.cdiv(queries, bm) * batch * heads,)](
         query,
         key,
         value,
