@@ -76,12 +76,13 @@ def test_quantize_gives_the_bits_of_the_format(kernel, fmt, dtype, poisoned):
         assert torch.equal(found, meaningful(*expected, fmt, k))
 
 
+@each("mx_quantize_both")
 @cases
-def test_one_pass_quantizes_along_both_axes(fmt, dtype, poisoned):
-    triton = pytest.importorskip("quire.software.kernels.triton.quantize")
+def test_one_pass_quantizes_along_both_axes(kernel, fmt, dtype, poisoned):
     for m, k in shapes(fmt):
+        skip_unless_supported(kernel, fmt, m, 0, k, dtype)
         x = hard(m, k, dtype, fresh_seed())
-        found = [t.cpu() for t in poisoned(triton.quantize_both, x.to(CUDA), fmt)]
+        found = [t.cpu() for t in poisoned(kernel.run, x.to(CUDA), fmt)]
         expected = (*reference.quantize(x, fmt), *reference.quantize(x.T.contiguous(), fmt))
         for pair, length in ((slice(0, 2), k), (slice(2, 4), m)):
             assert torch.equal(found[pair][1], expected[pair][1])

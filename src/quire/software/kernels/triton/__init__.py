@@ -16,6 +16,7 @@ def _is_able(case: Case) -> bool:
 
 _RUNS = {
     "mx_quantize": quantize.quantize,
+    "mx_quantize_both": quantize.quantize_both,
     "mx_dequantize": quantize.dequantize,
     "mx_linear": linear.linear,
 }
