@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import quire
@@ -115,6 +116,31 @@ def test_it_is_left_open_with_a_reason(formats, reason, anywhere):
     assert not outcome.kept
     assert outcome.reason.startswith(reason)
     assert str(graph.graph) == before
+
+
+def test_it_finds_the_attention_of_a_llama(anywhere):
+    config = transformers.LlamaConfig(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        use_cache=False,
+    )
+    tokens = torch.randint(0, 32, (2, 12))
+    visible = torch.ones_like(tokens)
+    visible[1, 9:] = 0
+    inputs = {"input_ids": tokens, "attention_mask": visible}
+    model = transformers.LlamaForCausalLM(config)
+    graph = quantized(model, inputs)
+    expected = graph(**inputs)[0]
+    (outcome,) = FUSE_QUANTIZED_ATTENTION.apply(graph, tuple(inputs.values()))
+    assert outcome.kept, outcome
+    (call,) = find(graph, fused_attention)
+    assert call.kwargs["mask"] is not None
+    with torch.no_grad():
+        torch.testing.assert_close(graph(**inputs)[0], expected, rtol=0, atol=1e-4)
 
 
 def test_where_gradients_are_wanted_it_is_left_open(anywhere):
