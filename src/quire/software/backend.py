@@ -38,8 +38,9 @@ def quire_backend(
     options: any of "plan" (as `quire.compile` takes it; sites of other graphs are passed over),
         "passes", "compiler" (as there), and "report", a `Report` to fill.
 
-    Sites have the names that they have in a captured model, as far as graph breaks allow. Raises
-    `CompileError` for another option.
+    Sites have the names that they have in a captured model, but what a module does several times is
+    numbered within each graph. Code that Dynamo leaves to Python has no sites. Raises `CompileError`
+    for another option.
     """
     given = dict(options or {})
     unknown = given.keys() - {*OPTIONS}

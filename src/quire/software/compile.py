@@ -90,6 +90,11 @@ class Compiled(nn.Module):
             return found(*args, **kwargs)
         return self._program(found, args, kwargs)(*args, **kwargs)
 
+    @property
+    def _orig_mod(self) -> nn.Module:
+        """The model, by the name that wrappers of `torch.compile` have for it."""
+        return self.model
+
     def capture(self, example_inputs: Examples) -> None:
         """Capture the graph that calls with inputs like these use."""
         is_named = isinstance(example_inputs, Mapping)

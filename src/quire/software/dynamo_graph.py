@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -208,6 +208,10 @@ def modules_on_stack() -> list[nn.Module]:
 
 
 def root_module() -> nn.Module | None:
-    """The outermost module that is being called, wrappers of `torch.compile` left out."""
-    modules = [m for m in modules_on_stack() if not hasattr(m, "_orig_mod")]
+    """The module that `torch.compile` was given, of those that are being called."""
+    modules = modules_on_stack()
+    compiled = (m for m in modules if isinstance(getattr(m, "_orig_mod", None), nn.Module))
+    wrapper = next(compiled, None)
+    if wrapper is not None:
+        return cast("nn.Module", wrapper._orig_mod)
     return modules[-1] if modules else None
