@@ -27,7 +27,7 @@ def mx_quantize(x: Tensor, format: str) -> tuple[Tensor, Tensor]:
     """The codes and scales of `x` (..., k) along its last axis, bit for bit `Format.encode`.
 
     x: float32, bfloat16 or float16 with at least one axis. A block that holds NaN or Inf has the
-        scale 255 (NaN).
+        scale 255 (NaN), and codes that mean nothing.
     Returns codes (..., ceil(k * bits / 8)) and scales (..., ceil(k / size)), both uint8.
     Raises `FormatError` for another dtype, and for a format without the plain layout.
     """
