@@ -103,7 +103,11 @@ def _takes(case: Case) -> bool:
     return case.capability in ARCHITECTURES and supports(case.format) and can_build()
 
 
-_RUNS: dict[str, Any] = {"mx_quantize": quantize, "mx_dequantize": dequantize}
+_RUNS: dict[str, Any] = {
+    "mx_quantize": quantize,
+    "mx_quantize_both": quantize_both,
+    "mx_dequantize": dequantize,
+}
 
 
 def register() -> None:

@@ -34,20 +34,53 @@ constexpr uint32_t kAll = 0xFFFFFFFFu;
 using Run = Layout<Shape<_32, Int<kLane>, Int<kSegments>>, Stride<Int<kLane>, _1, Int<32 * kLane>>>;
 constexpr int kRun = size(Run{});
 
-__device__ __forceinline__ float to_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
 __device__ __forceinline__ float to_float(float x) { return x; }
+
+// Value `i` of a word.
+__device__ __forceinline__ float value_of(uint32_t word, int i) {
+  if constexpr (std::is_same_v<Real, __nv_bfloat16>) {
+    return __uint_as_float(i ? word & 0xFFFF0000u : word << 16);
+  } else {
+    return to_float(reinterpret_cast<Real const*>(&word)[i]);
+  }
+}
+
+// Magnitudes are ordered as their bits are, NaN above all. Words of them, each half by itself.
+__device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
+  return kPerWord == 2 ? __vmaxu2(a, b) : max(a, b);
+}
+
+__device__ __forceinline__ uint32_t smaller(uint32_t a, uint32_t b) {
+  return kPerWord == 2 ? __vminu2(a, b) : min(a, b);
+}
+
+// A word whose magnitudes are at most those of `limit`, signs kept.
+__device__ __forceinline__ uint32_t cut_word(uint32_t word, uint32_t limit) {
+  return smaller(word & kMagnitudes, limit) | (word & ~kMagnitudes);
+}
+
+// Fixed point saturates by cutting words, in blocks that need it; what is too large for fp16, and
+// minifloats, which the largest value does not bound, are cut to infinity, and saturate after.
+constexpr bool kCuts = QUIRE_IS_FIXED && !std::is_same_v<Real, __half>;
+
+__device__ __forceinline__ bool needs_cut(Scale const& scale) {
+  return kCuts ? scale.saturates : scale.is_bad;
+}
+
+// The bits of what magnitudes are cut to, in the low half or the whole of a word.
+__device__ __forceinline__ uint32_t limit_of(Scale const& scale) {
+  if constexpr (std::is_same_v<Real, __half>) return 0x7C00u;
+  uint32_t const bits = kCuts ? __float_as_uint(scale.highest) : kExponent;
+  return kPerWord == 2 ? bits >> 16 : bits;
+}
 
 // The 8 values of a lane, as they lie in memory.
 struct Values {
   uint32_t words[kWords];
 
   __device__ __forceinline__ float operator[](int i) const {
-    if constexpr (std::is_same_v<Real, __nv_bfloat16>) {
-      return __uint_as_float(i % 2 ? words[i / 2] & 0xFFFF0000u : words[i / 2] << 16);
-    } else {
-      return to_float(reinterpret_cast<Real const*>(words)[i]);
-    }
+    return value_of(words[i / kPerWord], i % kPerWord);
   }
 
   // Those of a row from `column` on; zero from `end` on.
@@ -68,25 +101,18 @@ struct Values {
     }
   }
 
-  // NaN has the code of an infinity of its sign.
-  __device__ __forceinline__ void replace_nan() {
+  // Magnitudes above those of `limit` come down to it, NaN too.
+  __device__ __forceinline__ Values cut(uint32_t limit) const {
+    Values cut;
 #pragma unroll
-    for (int i = 0; i < kLane; ++i) {
-      float const x = (*this)[i];
-      if (x != x) reinterpret_cast<Real*>(words)[i] = Real(copysignf(INFINITY, x));
-    }
+    for (int w = 0; w < kWords; ++w) cut.words[w] = cut_word(words[w], limit);
+    return cut;
   }
 };
 
-// Magnitudes are ordered as their bits are, NaN above all. Words of them, each half by itself.
-__device__ __forceinline__ uint32_t larger(uint32_t a, uint32_t b) {
-  return kPerWord == 2 ? __vmaxu2(a, b) : max(a, b);
-}
-
-// The float32 bits of magnitude `i` of a word.
+// The float32 bits of magnitude `i` of a word of magnitudes.
 __device__ __forceinline__ uint32_t magnitude(uint32_t word, int i) {
-  if constexpr (std::is_same_v<Real, __nv_bfloat16>) return i ? word & 0xFFFF0000u : word << 16;
-  return __float_as_uint(to_float(reinterpret_cast<Real const*>(&word)[i]));
+  return __float_as_uint(value_of(word, i));
 }
 
 // The float32 bits of the largest magnitude of a word.
@@ -111,32 +137,41 @@ __device__ __forceinline__ uint32_t larger_of_values(Values const& x) {
   return word;
 }
 
-__device__ __forceinline__ uint64_t encoded8(Values const& x, Scale const& scale) {
+__device__ __forceinline__ uint32_t both_halves(uint32_t half) {
+  return kPerWord == 2 ? half * 0x00010001u : half;
+}
+
+// The codes of 8 values under one scale.
+__device__ __forceinline__ uint64_t encoded8(Values x, Scale const& scale) {
+  if (needs_cut(scale)) x = x.cut(both_halves(limit_of(scale)));
   uint32_t codes[8];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) codes[i] = encoded(x[i], scale);
+  for (int i = 0; i < 8; ++i) codes[i] = encoded<kCuts>(x[i], scale);
   return packed8(codes);
 }
 
-// Store 8 codes of a lane to the row that begins at `row`, of `bytes` bytes.
+// Store 8 codes of a lane to `to`, `room` bytes before the end of the row (0: nothing is stored).
 template <bool kAligned>
-__device__ __forceinline__ void store_codes(uint8_t* row, int64_t column, int64_t bytes, bool is_row,
-                                            uint64_t codes) {
-  int64_t const at = column / 8 * kBits;
+__device__ __forceinline__ void store_codes(uint8_t* to, int64_t room, uint64_t codes) {
   if constexpr (!kAligned) {
 #pragma unroll
     for (int i = 0; i < kBits; ++i)
-      if (is_row && at + i < bytes) row[at + i] = uint8_t(codes >> 8 * i);
+      if (i < room) to[i] = uint8_t(codes >> 8 * i);
   } else if constexpr (kBits == 8) {
-    if (is_row && at < bytes) *reinterpret_cast<uint64_t*>(row + at) = codes;
+    if (room > 0) *reinterpret_cast<uint64_t*>(to) = codes;
   } else if constexpr (kBits == 4) {
-    if (is_row && at < bytes) *reinterpret_cast<uint32_t*>(row + at) = uint32_t(codes);
+    if (room > 0) *reinterpret_cast<uint32_t*>(to) = uint32_t(codes);
   } else {  // 6 bytes of each of 4 lanes are 8 bytes of 3
     int const part = threadIdx.x % 4;
     uint64_t const next = __shfl_down_sync(kAll, codes, 1);
     uint64_t const own = codes >> 16 * part | next << (48 - 16 * part);
-    if (is_row && at < bytes && part < 3) *reinterpret_cast<uint64_t*>(row + at + 2 * part) = own;
+    if (room > 0 && part < 3) *reinterpret_cast<uint64_t*>(to + 2 * part) = own;
   }
+}
+
+// Bytes from the codes of `column` to the end of a row, or 0 where there is no such row.
+__device__ __forceinline__ int64_t room_for(bool is_row, int64_t column, int64_t bytes) {
+  return is_row ? bytes - column / 8 * kBits : 0;
 }
 
 // The 8 codes of a lane, zero beyond the row: the inverse of `store_codes`.
@@ -207,9 +242,8 @@ mx_quantize(uint8_t* __restrict__ codes, uint8_t* __restrict__ scales, Real cons
     Place const at = Place::of<kAligned>(k, s);
     Scale const scale(largest_of(larger_of_lanes<1, kSharing>(larger_of_values(values[s]))));
     scale_codes[s] = scale.code;
-    if (scale.is_bad) values[s].replace_nan();
-    store_codes<kAligned>(codes + at.row * bytes, at.column, bytes, at.row < m,
-                          encoded8(values[s], scale));
+    store_codes<kAligned>(codes + at.row * bytes + at.column / 8 * kBits,
+                          room_for(at.row < m, at.column, bytes), encoded8(values[s], scale));
   }
   // The lanes of a block hold its scale; each stores that of another segment.
   int const lane = threadIdx.x % kSharing;
@@ -257,6 +291,9 @@ __device__ __forceinline__ void store_values(Real* row, int64_t column, int64_t 
   }
 }
 
+// The E8M0 code from which on an element may lie beyond the values of Real.
+constexpr uint32_t kHighScale = (std::is_same_v<Real, __half> ? 142 : 254) - QUIRE_EMAX;
+
 template <bool kAligned>
 __global__ void __launch_bounds__(kThreads)
 mx_dequantize(Real* __restrict__ out, uint8_t const* __restrict__ codes,
@@ -279,8 +316,10 @@ mx_dequantize(Real* __restrict__ out, uint8_t const* __restrict__ codes,
     float const scale = decoded_scale(scale_codes[s]);
     float values[kLane];
 #pragma unroll
-    for (int i = 0; i < kLane; ++i)
-      values[i] = saturated(decoded(code_of(mine, i)) * scale, float(QUIRE_MAX));
+    for (int i = 0; i < kLane; ++i) values[i] = decoded(code_of(mine, i)) * scale;
+    if (QUIRE_HAS_INFINITY || scale_codes[s] >= kHighScale)
+#pragma unroll
+      for (int i = 0; i < kLane; ++i) values[i] = saturated(values[i], float(QUIRE_MAX));
     store_values<kAligned>(out + at.row * k, at.column, at.row < m ? k : 0, values);
   }
 }
@@ -309,28 +348,25 @@ __device__ __forceinline__ void larger_of_warps(uint32_t (&words)[kCount],
   for (int i = 0; i < kCount; ++i) words[i] = larger(words[i], other[lane][i]);
 }
 
-// 16 codes down a column, 16 * kBits bits, to a row of the transposed matrix.
+// Store 16 codes, `room` bytes before the end of the row (0: nothing is stored).
 template <bool kAligned>
-__device__ __forceinline__ void store_column(uint8_t* row, int64_t at, int64_t bytes, uint64_t low,
-                                             uint64_t high) {
+__device__ __forceinline__ void store_16(uint8_t* to, int64_t room, uint64_t low, uint64_t high) {
   if constexpr (!kAligned) {
 #pragma unroll
-    for (int i = 0; i < 2 * kBits; ++i) {
-      uint64_t const part = i < kBits ? low >> 8 * i : high >> 8 * (i - kBits);
-      if (at + i < bytes) row[at + i] = uint8_t(part);
-    }
-  } else if (at < bytes) {
+    for (int i = 0; i < 2 * kBits; ++i)
+      if (i < room) to[i] = uint8_t(i < kBits ? low >> 8 * i : high >> 8 * (i - kBits));
+  } else if (room > 0) {
     if constexpr (kBits == 8) {
       auto const both = make_uint4(uint32_t(low), uint32_t(low >> 32), uint32_t(high),
                                    uint32_t(high >> 32));
-      *reinterpret_cast<uint4*>(row + at) = both;
+      *reinterpret_cast<uint4*>(to) = both;
     } else if constexpr (kBits == 4) {
-      *reinterpret_cast<uint64_t*>(row + at) = low | high << 32;
+      *reinterpret_cast<uint64_t*>(to) = low | high << 32;
     } else {
-      auto const to = reinterpret_cast<uint32_t*>(row + at);
-      to[0] = uint32_t(low);
-      to[1] = uint32_t((low >> 32) | (high << 16));
-      to[2] = uint32_t(high >> 16);
+      auto const words = reinterpret_cast<uint32_t*>(to);
+      words[0] = uint32_t(low);
+      words[1] = uint32_t((low >> 32) | (high << 16));
+      words[2] = uint32_t(high >> 16);
     }
   }
 }
@@ -352,17 +388,18 @@ __device__ __forceinline__ void tile_of(Both const& p, int64_t& row, int64_t& co
 }
 
 template <bool kAligned>
-__device__ __forceinline__ void quantize_rows(Both const& p, Values (&x)[kPatch],
+__device__ __forceinline__ void quantize_rows(Both const& p, Values const (&x)[kPatch],
                                               uint32_t const (&largest)[kPatch], int64_t row,
                                               int64_t column, bool stores_scales) {
   uint32_t scale_codes[kPatch];
+  uint8_t* to = p.codes + row * p.bytes + column / 8 * kBits;
+  bool const is_inside = row < p.m && column < p.k;
 #pragma unroll
-  for (int i = 0; i < kPatch; ++i) {
+  for (int i = 0; i < kPatch; ++i, to += p.bytes) {
     Scale const scale(largest_of(largest[i]));
     scale_codes[i] = scale.code;
-    if (scale.is_bad) x[i].replace_nan();
-    store_codes<kAligned>(p.codes + (row + i) * p.bytes, column, p.bytes, row + i < p.m,
-                          encoded8(x[i], scale));
+    int64_t const room = kAligned ? is_inside : room_for(row + i < p.m, column, p.bytes);
+    store_codes<kAligned>(to, room, encoded8(x[i], scale));
   }
   constexpr int kLanes = kSharing < 8 ? kSharing : 8;
   int const lane = threadIdx.x % kLanes;
@@ -373,21 +410,43 @@ __device__ __forceinline__ void quantize_rows(Both const& p, Values (&x)[kPatch]
       p.scales[(row + i + lane) * p.blocks + block] = uint8_t(pick(scale_codes, i + lane));
 }
 
+// The column `word * kPerWord + part` of a patch, whose words are given: 16 codes.
+template <bool kAligned>
+__device__ __forceinline__ void store_column(Both const& p, uint32_t const (&words)[kPatch],
+                                             int part, Scale const& scale, int64_t row,
+                                             int64_t column) {
+  uint32_t codes[2][8];
+#pragma unroll
+  for (int i = 0; i < kPatch; ++i)
+    codes[i / 8][i % 8] = encoded<kCuts>(value_of(words[i], part), scale);
+  int64_t const at = row / 8 * kBits;
+  bool const is_inside = column < p.k && (!kAligned || row < p.m);
+  store_16<kAligned>(p.column_codes + column * p.column_bytes + at,
+                     is_inside ? kAligned ? 1 : p.column_bytes - at : 0, packed8(codes[0]),
+                     packed8(codes[1]));
+}
+
 template <bool kAligned>
 __device__ __forceinline__ void quantize_columns(Both const& p, Values const (&x)[kPatch],
                                                  uint32_t const (&largest)[kWords], int64_t row,
                                                  int64_t column, bool stores_scales) {
   uint32_t scale_codes[kLane];
 #pragma unroll
-  for (int c = 0; c < kLane; ++c) {
-    Scale const scale(magnitude(largest[c / kPerWord], c % kPerWord));
-    scale_codes[c] = scale.code;
-    uint32_t codes[2][8];
+  for (int w = 0; w < kWords; ++w) {
+    Scale const first(magnitude(largest[w], 0)), last(magnitude(largest[w], kPerWord - 1));
+    uint32_t words[kPatch];
 #pragma unroll
-    for (int i = 0; i < kPatch; ++i) codes[i / 8][i % 8] = encoded(x[i][c], scale);
-    if (column + c < p.k)
-      store_column<kAligned>(p.column_codes + (column + c) * p.column_bytes, row / 8 * kBits,
-                             p.column_bytes, packed8(codes[0]), packed8(codes[1]));
+    for (int i = 0; i < kPatch; ++i) words[i] = x[i].words[w];
+    if (needs_cut(first) || needs_cut(last)) {
+      uint32_t const limit =
+          kPerWord == 2 ? limit_of(first) | limit_of(last) << 16 : limit_of(first);
+#pragma unroll
+      for (int i = 0; i < kPatch; ++i) words[i] = cut_word(words[i], limit);
+    }
+    store_column<kAligned>(p, words, 0, first, row, column + kPerWord * w);
+    if (kPerWord == 2) store_column<kAligned>(p, words, 1, last, row, column + 2 * w + 1);
+    scale_codes[kPerWord * w] = first.code;
+    scale_codes[kPerWord * w + kPerWord - 1] = last.code;
   }
   constexpr int kLanes = kSize / kPatch < 4 ? kSize / kPatch : 4;
   int const lane = threadIdx.x % 32 / 8 % kLanes;
@@ -410,9 +469,11 @@ __global__ void __launch_bounds__(kBothThreads) mx_quantize_both(Both const p) {
   column += warp % 2 * kSide + at % kSide;
 
   Values x[kPatch];
+  Real const* from = p.x + row * p.k;
+  bool const is_inside = row < p.m && column < p.k;
 #pragma unroll
-  for (int i = 0; i < kPatch; ++i)
-    x[i].load<kAligned>(p.x + (row + i) * p.k, column, row + i < p.m ? p.k : 0);
+  for (int i = 0; i < kPatch; ++i, from += p.k)
+    x[i].load<kAligned>(from, column, (kAligned ? is_inside : row + i < p.m) ? p.k : 0);
 
   uint32_t rows[kPatch], columns[kWords] = {};
 #pragma unroll

@@ -1,7 +1,7 @@
 // Elements of MX formats as codes: rounding, packing and their inverse, on the bits of float32.
 //
 // The same arithmetic as in kernels/triton/arithmetic.py; what the macros mean is said by the records of
-// kernels/elements.py: QUIRE_BITS, QUIRE_IS_FIXED, QUIRE_FRACTION, QUIRE_BIAS, QUIRE_EMIN,
+// kernels/elements.py: QUIRE_BITS, QUIRE_IS_FIXED, QUIRE_FRACTION, QUIRE_BIAS, QUIRE_EMIN, QUIRE_EMAX,
 // QUIRE_LOWEST, QUIRE_HIGHEST, QUIRE_LAST, QUIRE_HAS_INFINITY of the element, QUIRE_SIZE, QUIRE_LOW,
 // QUIRE_HIGH, QUIRE_OFFSET of the block. Numbers in hexadecimal are fields of IEEE binary32.
 #pragma once
@@ -29,29 +29,39 @@ __device__ __forceinline__ float power_of_two(uint32_t field) {
   return __uint_as_float(max(field, 0x00400000u));
 }
 
+// The mantissa from which on a block's largest magnitude may round beyond the largest element.
+constexpr double kBeyond = double(QUIRE_HIGHEST) + 0.5 * (1 << QUIRE_EMAX) / (1 << QUIRE_FRACTION);
+constexpr uint32_t kHighMantissa = uint32_t((kBeyond / (1 << QUIRE_EMAX) - 1) * (1 << 23));
+
 // What a block's elements need: from the bits of its largest magnitude.
 struct Scale {
-  float inverse;
+  float inverse, highest;  // 2^-X, and the largest element times 2^X
   uint32_t code, sign_mask;
-  bool is_bad;  // it holds NaN or Inf
+  bool is_bad, saturates;  // it holds NaN or Inf; it may hold what rounds beyond the largest element
 
   __device__ __forceinline__ explicit Scale(uint32_t largest) {
     uint32_t const field = scale_field(largest);
-    is_bad = largest >= kExponent;
     inverse = power_of_two(0x7F000000u - field);
+    highest = power_of_two(field) * float(QUIRE_HIGHEST);
+    is_bad = largest >= kExponent;
+    saturates = is_bad || (largest & ~kExponent) >= kHighMantissa;
     code = is_bad ? 255u : field >> 23;
     sign_mask = largest ? 1u << (kBits - 1) : 0u;  // an empty block has codes of +0
   }
 };
 
 // The code of x under a scale, in the low bits; those above are undefined.
+// kIsCut: |x| is at most scale.highest.
+template <bool kIsCut>
 __device__ __forceinline__ uint32_t encoded(float x, Scale const& scale) {
 #if QUIRE_IS_FIXED
   // The magic number pushes what lies below the last bit out of the sum, which is rounded once, to
   // nearest even; |x * inverse| < 2, so that saturation may follow.
   constexpr float kMagic = 1.5f * float(1 << (23 - QUIRE_FRACTION));
-  float const sum = __fmaf_rn(x, scale.inverse, kMagic);
-  return __float_as_uint(fminf(fmaxf(sum, kMagic + float(QUIRE_LOWEST)), kMagic + float(QUIRE_HIGHEST)));
+  float sum = __fmaf_rn(x, scale.inverse, kMagic);
+  if constexpr (!kIsCut)
+    sum = fminf(fmaxf(sum, kMagic + float(QUIRE_LOWEST)), kMagic + float(QUIRE_HIGHEST));
+  return __float_as_uint(sum);
 #else
   constexpr uint32_t kSmallest = uint32_t(QUIRE_EMIN + 127) << 23;
   constexpr uint32_t kUp = uint32_t(23 - QUIRE_FRACTION) << 23;
@@ -101,12 +111,12 @@ __device__ __forceinline__ float decoded(uint32_t code) {
   constexpr uint32_t kHalf = kNoCode / 2;
   return __uint_as_float((code ^ kHalf) | 0x4B000000u) - float((1u << 23) + kHalf);
 #else
-  constexpr uint32_t kMagnitude = kNoCode / 2 - 1, kBeyond = QUIRE_LAST + 1;
+  constexpr uint32_t kMagnitude = kNoCode / 2 - 1, kSpecial = QUIRE_LAST + 1;
   uint32_t const magnitude = code & kMagnitude;
   float a = __uint_as_float(magnitude << (23 - QUIRE_FRACTION)) *
             power_of_two(uint32_t(254 - QUIRE_BIAS) << 23);
-  if (kBeyond <= kMagnitude && magnitude >= kBeyond) {
-    bool const is_infinite = QUIRE_HAS_INFINITY && magnitude == kBeyond;
+  if (kSpecial <= kMagnitude && magnitude >= kSpecial) {
+    bool const is_infinite = QUIRE_HAS_INFINITY && magnitude == kSpecial;
     a = __uint_as_float(is_infinite ? kExponent : 0x7FC00000u);
   }
   return __uint_as_float(__float_as_uint(a) | (code >> (kBits - 1)) << 31);
