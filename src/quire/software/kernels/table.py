@@ -14,6 +14,8 @@ from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from quire.formats import parse
+
 if TYPE_CHECKING:
     from quire.software.kernels import Case
 
@@ -44,20 +46,32 @@ def rows(path: Path = PATH) -> tuple[Row, ...]:
 
 
 def distance(row: Row, case: Case) -> float:
-    """How far the shape of a row is from that of a case, in octaves."""
+    """How far the shape of a row is from that of a case, in octaves.
+
+    A row with a smaller m counts for an octave more: kernels take m in tiles, and one that is made
+    for fewer rows reads the weight again for the rest.
+    """
     pairs = ((row.m, case.m), (row.n, case.n), (row.k, case.k))
-    return sum(abs(log2((a or 1) / (b or 1))) for a, b in pairs)
+    octaves = sum(abs(log2((a or 1) / (b or 1))) for a, b in pairs)
+    return octaves + (row.m < case.m)
 
 
 def nearest(op: str, case: Case, kernels: Container[str], path: Path = PATH) -> Row | None:
     """The fastest row of the measured shape that is nearest to a case, or None.
 
-    kernels: the names of those that can run the case.
+    kernels: the names of those that can run the case. Without a row of the device, or of the
+    format, those of other devices, and of formats with the next number of bits, serve.
     """
-    same = (case.device, op, str(case.format), str(case.dtype).removeprefix("torch."))
+    dtype = str(case.dtype).removeprefix("torch.")
     found = [
-        row
-        for row in rows(path)
-        if (row.device, row.op, row.format, row.dtype) == same and row.kernel in kernels
+        row for row in rows(path) if (row.op, row.dtype) == (op, dtype) and row.kernel in kernels
     ]
-    return min(found, key=lambda row: (distance(row, case), row.microseconds), default=None)
+    return min(found, key=lambda row: _rank(row, case), default=None)
+
+
+def _rank(row: Row, case: Case) -> tuple[float, ...]:
+    """What is compared in turn: the device, the format, the shape, the time."""
+    bits = abs(parse(row.format).bits - case.format.bits)
+    elsewhere = row.device != case.device
+    is_other = row.format != str(case.format)
+    return (elsewhere, bits, is_other, distance(row, case), row.microseconds)
