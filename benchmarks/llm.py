@@ -218,11 +218,10 @@ def main() -> None:
                 gc.collect()
                 torch.cuda.empty_cache()
     compare(rows)
+    name = "llm" if size is LARGE else "llm_small"
+    record(name, {"size": vars(size), "plans": rows}, options.out)
     worst = max(abs(math.log(row["memory over prediction"])) for row in rows.values())
     assert worst < 0.02, "memory is not within 2% of the plan's prediction"
-    record(
-        "llm" if size is LARGE else "llm_small", {"size": vars(size), "plans": rows}, options.out
-    )
 
 
 if __name__ == "__main__":
