@@ -39,8 +39,8 @@ def quire_backend(
         "passes", "compiler" (as there), and "report", a `Report` to fill.
 
     Sites have the names that they have in a captured model, but what a module does several times is
-    numbered within each graph. Code that Dynamo leaves to Python has no sites. Raises `CompileError`
-    for another option.
+    numbered within each graph. Code that Dynamo leaves to Python has no sites. Raises
+    `CompileError` for another option.
     """
     given = dict(options or {})
     unknown = given.keys() - {*OPTIONS}

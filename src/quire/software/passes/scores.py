@@ -15,6 +15,7 @@ from quire.ops.mask import MASKED, causal_mask, keep_masked
 from quire.ops.matmul import MATMUL
 from quire.ops.movement import MOVEMENT
 from quire.precision.cast import cast
+from quire.software.passes.constant_masks import adds_to_later_keys, hides_later_keys
 
 aten = torch.ops.aten
 
@@ -131,7 +132,7 @@ def _added(graph: GraphModule, node: Node, source: Node) -> Step | str:
         return f"{_name(node)} adds a number"
     if _depends(other, source):
         return f"{_name(node)} adds what depends on the scores"
-    return Added(other)
+    return Causal() if adds_to_later_keys(graph, other, node) else Added(other)
 
 
 def _where(graph: GraphModule, node: Node, source: Node) -> Step | str:
@@ -156,6 +157,8 @@ def _hidden(
         return f"{_name(node)} puts {what} in the place of scores"
     if condition.meta["val"].dtype != torch.bool:
         return f"the mask of {_name(node)} is not boolean"
+    if hides_later_keys(graph, condition, is_hidden, node):
+        return Causal()
     return Hidden(condition, is_hidden, number)
 
 

@@ -155,6 +155,46 @@ def test_every_form_becomes_one_call(name: str) -> None:
     assert left == set()
 
 
+CAUSAL: dict[str, Form] = {
+    "lower": FORMS["causal"],
+    "visible": lambda q, k, v, m: (
+        torch.where(q.new_ones(TOKENS, TOKENS).tril() == 1, scores(q, k), -1e5).softmax(-1) @ v
+    ),
+    "positions": lambda q, k, v, m: (
+        (scores(q, k) * 0.3)
+        .masked_fill(torch.arange(TOKENS)[:, None] < torch.arange(TOKENS), INF)
+        .softmax(-1)
+        @ v
+    ),
+    "added": lambda q, k, v, m: (
+        (scores(q, k) + torch.full((TOKENS, TOKENS), -1e9).triu(1)).softmax(-1) @ v
+    ),
+}
+NOT_CAUSAL: dict[str, Form] = {
+    "band": lambda q, k, v, m: (
+        scores(q, k).masked_fill(~lower(q).triu(-2), INF).softmax(-1) @ v
+    ),
+    "earlier": lambda q, k, v, m: scores(q, k).masked_fill(~lower(q).T, INF).softmax(-1) @ v,
+    "biased": lambda q, k, v, m: (
+        (scores(q, k) + torch.full((TOKENS, TOKENS), -1e9).triu(1) + 0.1 * torch.eye(TOKENS))
+        .softmax(-1) @ v
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*CAUSAL, *NOT_CAUSAL])
+def test_a_constant_causal_mask_is_the_kernels_own(name: str) -> None:
+    form = {**CAUSAL, **NOT_CAUSAL}[name]
+    graph = captured(form)
+    (outcome,) = FUSE_ATTENTION.apply(graph, inputs(BATCH))
+    assert outcome.kept, outcome
+    (call,) = fused_calls(graph)
+    _, _, _, mask, _, is_causal = call.args
+    assert (mask is None) == is_causal == (name in CAUSAL)
+    expected = form(*(x.double() if x.is_floating_point() else x for x in inputs(3)))
+    torch.testing.assert_close(graph(*inputs(3)), expected.float(), rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_not_attention_stays(name: str) -> None:
     form, reason = ODD[name]

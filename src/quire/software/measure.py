@@ -1,0 +1,217 @@
+"""What compiling costs and what it gives: the ways to run a model, timed and counted."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+from torch._inductor.utils import fresh_cache
+from torch.profiler import DeviceType, ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from quire.software.compile import compile
+from quire.software.generated import kernel_calls, run_and_read
+
+Run: TypeAlias = "Callable[..., Any]"
+Inputs: TypeAlias = "tuple[Tensor, ...]"
+
+MODES = {"default": None, "reduce-overhead": "reduce-overhead", "max-autotune": "max-autotune"}
+WAYS: dict[str, Callable[[nn.Module], Run]] = {
+    "eager": lambda model: model,
+    **{
+        f"torch.compile, {name}": lambda model, mode=mode: torch.compile(model, mode=mode)
+        for name, mode in MODES.items()
+    },
+    "quire.compile": lambda model: compile(model),
+    "quire.compile, reduce-overhead": lambda model: compile(model, mode="reduce-overhead"),
+    "quire.compile, mxint8": lambda model: compile(model, "mxint8"),
+}
+"""{how a model is run: what makes it a callable}."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One way to run one model on one device, without gradients.
+
+    first_s: the first call with cold caches, compilation included. steady_s: a later call, median.
+    break_even: the number of calls from which on the first call has paid off next to eager; None
+        where a later call is no faster.
+    breaks: where Dynamo interrupts the graph.
+    kernels: calls of generated and library kernels in one call; on a GPU the kernels that it ran.
+    peak_bytes: memory that a call takes at most, besides weights and inputs.
+    """
+
+    model: str
+    way: str
+    device: str
+    first_s: float
+    steady_s: float
+    break_even: float | None
+    breaks: int
+    kernels: int
+    peak_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    figures: in the order in which they were taken. failures: {"model: way": the error}.
+    left_out: "model: way" of what there was no time for.
+    """
+
+    figures: list[Figures]
+    failures: dict[str, str]
+    left_out: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data."""
+        return asdict(self)
+
+
+def compare(
+    models: Mapping[str, tuple[nn.Module, Inputs]],
+    device: str,
+    *,
+    ways: Mapping[str, Callable[[nn.Module], Run]] = WAYS,
+    dtype: torch.dtype = torch.float32,
+    repeats: int = 30,
+    seconds: float = float("inf"),
+    tell: Callable[[Figures], None] = lambda figures: None,
+) -> Comparison:
+    """The figures of every model run in every way, on one device.
+
+    models: {name: the model in evaluation mode, its inputs}; both are converted to `dtype`.
+    ways: the first is the one to which the others are compared, eager. One that fails is noted.
+    seconds: what would begin after so much time is left out.
+    tell: called with each figure as it is there.
+    """
+    found = Comparison([], {}, [])
+    first: dict[str, Figures] = {}
+    start = time.perf_counter()
+    ready = {name: _placed(*pair, device, dtype) for name, pair in models.items()}
+    for way, make in ways.items():
+        for name, (model, inputs) in ready.items():
+            if time.perf_counter() - start > seconds:
+                found.left_out.append(f"{name}: {way}")
+                continue
+            try:
+                figures = measure(name, way, make(model), inputs, device, repeats, first.get(name))
+            except Exception as error:  # whatever a compiler raises concerns this way alone
+                found.failures[f"{name}: {way}"] = str(error).strip().partition("\n")[0][:300]
+                continue
+            first.setdefault(name, figures)
+            found.figures.append(figures)
+            tell(figures)
+    return found
+
+
+def _placed(
+    model: nn.Module, inputs: Inputs, device: str, dtype: torch.dtype
+) -> tuple[nn.Module, Inputs]:
+    placed = (x.to(device, dtype if x.is_floating_point() else x.dtype) for x in inputs)
+    return model.to(device, dtype).eval(), tuple(placed)
+
+
+@torch.no_grad()
+def measure(
+    model: str,
+    way: str,
+    run: Run,
+    inputs: Inputs,
+    device: str,
+    repeats: int,
+    eager: Figures | None = None,
+) -> Figures:
+    """The figures of one callable; eager: those of the same model without compilation."""
+    torch.compiler.reset()
+    counters.clear()
+    with fresh_cache():
+        start = time.perf_counter()
+        _, codes = run_and_read(run, *inputs)
+        _wait(device)
+        first = time.perf_counter() - start
+        breaks = sum(counters["graph_break"].values())
+        steady = steady_time(run, inputs, device, repeats)
+        kernels = _kernels_on_gpu(run, inputs) if device == "cuda" else _kernels(run, inputs, codes)
+        peak = peak_memory(run, inputs, device)
+    saved = 0.0 if eager is None else eager.steady_s - steady
+    spent = 0.0 if eager is None else first - eager.first_s
+    break_even = spent / saved if saved > 0 else None
+    return Figures(model, way, device, first, steady, break_even, breaks, kernels, peak)
+
+
+def steady_time(run: Run, inputs: Inputs, device: str, repeats: int) -> float:
+    """The median time of a call in seconds, after five that warm up."""
+    times: list[float] = []
+    for _ in range(repeats + 5):
+        _wait(device)
+        start = time.perf_counter()
+        run(*inputs)
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[5:])
+
+
+def peak_memory(run: Run, inputs: Inputs, device: str) -> int:
+    """The bytes that a call has allocated at most."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run(*inputs)
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        run(*inputs)
+    held = peak = 0
+    results: Any = found.profiler.kineto_results  # type: ignore[union-attr]
+    for event in results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _kernels_on_gpu(run: Run, inputs: Inputs) -> int:
+    """The kernels that ran on the GPU in one call, those inside a CUDA graph included."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+        run(*inputs)
+        torch.cuda.synchronize()
+    names = [e.name for e in found.events() or () if e.device_type == DeviceType.CUDA]
+    return sum(not name.startswith(("Memcpy", "Memset")) for name in names)
+
+
+def _kernels(run: Run, inputs: Inputs, codes: list[str]) -> int:
+    """The kernels in compiled code; where there is none the ops that compute."""
+    if codes:
+        return len(kernel_calls(codes))
+    with _Counter() as counter:
+        run(*inputs)
+    return counter.count
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the ops that are no views."""
+
+    count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
