@@ -27,7 +27,7 @@ from quire.explore.space import FormatLists, build_space
 from quire.explore.study import Study
 from quire.explore.task import Task
 from quire.explore.trial import BASELINE, UNIFORM, Trial
-from quire.explore.workbench import Workbench
+from quire.explore.workbench import Costs, Workbench
 
 
 def search(
@@ -44,6 +44,7 @@ def search(
     sampler: str | BaseSampler = "guided",
     seed: int = 0,
     qat_epochs: int = 0,
+    costs: Costs | None = None,
     progress: bool = True,
     on_trial: Callable[[Trial], object] | None = None,
 ) -> Study:
@@ -62,6 +63,8 @@ def search(
     sampler: "guided" (`quire.explore.guided`), "tpe", "nsga2", "random", "grid", a class name of
         `optuna.samplers`, or an Optuna sampler.
     qat_epochs: epochs that the task's `train` gives each plan before it is evaluated.
+    costs: called with the captured graph, gives a function from a plan to more costs by name, such
+        as `quire.software.device_costs("NVIDIA H200")`.
     on_trial: called with each trial after it has been stored.
 
     A trial whose `evaluate` raises, or returns what is no finite number, fails with its message,
@@ -72,7 +75,7 @@ def search(
     _check_arguments(task, objectives, workers)
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
-    bench = Workbench(task, qat_epochs, clock)
+    bench = Workbench(task, qat_epochs, clock, costs)
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
     terrain = Terrain(space, goal, bench.costs)
     with _optuna_quiet():

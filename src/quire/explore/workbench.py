@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,27 +23,38 @@ from quire.precision.switchable import Switchable
 
 NOISE_SAMPLE = 8192  # values a site from which the error of a format is known to about 1%
 
+PlanCosts: TypeAlias = Callable[[Plan], Mapping[str, float]]
+Costs: TypeAlias = Callable[[GraphModule], PlanCosts]
+
 
 class Workbench:
     """A task whose model has been captured once.
 
     clock: gets the seconds of "quire" (plan, cost, quantized weights) and of "evaluate".
+    costs: gives, for the captured graph, a function from a plan to more of its costs by name.
     """
 
-    def __init__(self, task: Task, qat_epochs: int, clock: Clock) -> None:
+    def __init__(
+        self, task: Task, qat_epochs: int, clock: Clock, costs: Costs | None = None
+    ) -> None:
         if qat_epochs and task.train is None:
             raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
         self._task, self._qat_epochs, self._clock = task, qat_epochs, clock
         self.last_exception: Exception | None = None
         self._graph = capture(task.model, task.example_inputs)
         self._cost = CostModel(self._graph)
+        self._more_costs = costs(self._graph) if costs else _no_costs
         self._switchable = Switchable(self._graph)
         self.sites = self._cost.sites
 
     def costs(self, formats: Mapping[str, str]) -> dict[str, float]:
         """The metrics of {site: format string} that need no run: bits, memory, ..."""
         with self._clock("quire"):
-            return self._cost(_plan(formats)).metrics()
+            plan = _plan(formats)
+            own, more = self._cost(plan).metrics(), self._more_costs(plan)
+        if shared := own.keys() & more.keys():
+            raise TaskError(f"costs returned {shared}, which Quire computes: rename it")
+        return {**own, **more}
 
     def run(
         self, number: int, formats: Mapping[str, str], label: str, wanted: Iterable[str] = ()
@@ -116,6 +127,10 @@ class Workbench:
         rest = {name: _constant(self._graph, site) for name, site in self.sites.items()
                 if name not in observed}  # fmt: skip
         return rest | observed
+
+
+def _no_costs(plan: Plan) -> dict[str, float]:
+    return {}
 
 
 @cache

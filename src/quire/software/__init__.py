@@ -3,7 +3,7 @@
 from quire.software.apply import apply
 from quire.software.assignment import Applied
 from quire.software.compile import Compiled, compile
-from quire.software.cost import DeviceCost, DeviceCostModel, cost
+from quire.software.cost import DeviceCost, DeviceCostModel, cost, device_costs
 from quire.software.report import Report
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "apply",
     "compile",
     "cost",
+    "device_costs",
 ]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import log2
 from pathlib import Path
@@ -24,7 +24,7 @@ from quire.errors import KernelError
 from quire.formats import parse
 from quire.graph.sites import sites
 from quire.ops.linear import ADDMM, LINEAR
-from quire.precision.plan import resolve
+from quire.precision.plan import Plan, resolve
 from quire.software.assignment import PlanLike, assign, plan_of
 from quire.software.kernels.table import PATH, Row, rows
 from quire.software.mx.layout import format_of, row_blocks, row_bytes, supports
@@ -50,8 +50,8 @@ class DeviceCost:
     error: float
 
     def metrics(self) -> dict[str, float]:
-        """The costs by name."""
-        return {name: float(value) for name, value in asdict(self).items()}
+        """The costs by name, for a search; a checkpoint's bytes have the name `memory` there."""
+        return {"device_memory": float(self.memory), "microseconds": self.microseconds}
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,18 @@ def cost(
 ) -> DeviceCost:
     """The cost of one plan on a device. For many plans of one model, make a `DeviceCostModel`."""
     return DeviceCostModel(model, device, batch=batch, dtype=dtype)(plan)
+
+
+def device_costs(
+    device: str, *, batch: int = 1, dtype: torch.dtype = torch.bfloat16, table: Path = PATH
+) -> Callable[[GraphModule], Callable[[Plan], dict[str, float]]]:
+    """What `quire.search` takes as `costs`: `device_memory` and `microseconds` on a device."""
+
+    def prepared(graph: GraphModule) -> Callable[[Plan], dict[str, float]]:
+        model = DeviceCostModel(graph, device, batch=batch, dtype=dtype, table=table)
+        return lambda plan: model(plan).metrics()
+
+    return prepared
 
 
 def _held_bytes(tensor: torch.Tensor, dtype: torch.dtype) -> int:

@@ -9,9 +9,16 @@ from torch import nn
 
 import quire
 from quire import Plan
-from quire.errors import KernelError, PlanError
+from quire.errors import KernelError, PlanError, TaskError
 from quire.software.apply import apply
-from quire.software.cost import DeviceCostModel, Times, fit, memory, weight_bytes
+from quire.software.cost import (
+    DeviceCostModel,
+    Times,
+    device_costs,
+    fit,
+    memory,
+    weight_bytes,
+)
 from quire.software.kernels.table import Row, rows
 
 SHAPES = [(64, 64), (128, 64), (256, 128)]
@@ -114,7 +121,7 @@ def test_a_graph_costs_what_the_live_model_costs(table):
         assert on_graph(plan) == on_model(plan)
     uniform = Plan.uniform(graph, "mxint8")
     assert on_graph(uniform) == on_model("mxint8")
-    assert set(on_graph(uniform).metrics()) == {"memory", "microseconds", "error"}
+    assert set(on_graph(uniform).metrics()) == {"device_memory", "microseconds"}
     with pytest.raises(PlanError, match=r"no site '0.weigth' in the graph"):
         on_graph(Plan({"0.weigth": "mxint8"}))
 
@@ -138,3 +145,40 @@ def test_a_device_without_times(table, tmp_path):
         DeviceCostModel(model(), "abacus", table=table)
     with pytest.raises(KernelError, match=r"it has none yet: `quire bench tune` measures"):
         DeviceCostModel(model(), "abacus", table=tmp_path / "none.json")
+
+
+def test_a_search_within_a_time(table, tmp_path):
+    live, x = model().eval(), torch.randn(8, 64)
+    with torch.no_grad():
+        wanted = live(x)
+    task = quire.Task(live, (x,), lambda m: {"loss": (m(x) - wanted).square().mean().item()})
+    both = linear("mxint8", 1, 128, 64) + linear("mxint4", 1, 96, 128)
+    study = quire.search(
+        task,
+        formats=["mxint4", "mxint8"],
+        objectives={"loss": "min", "microseconds": "min"},
+        limits={"microseconds": both},
+        sites=["*.weight"],
+        trials=8,
+        storage=str(tmp_path / "study"),
+        costs=device_costs("card", table=table),
+        progress=False,
+    )
+    times = [t.metrics["microseconds"] for t in study.trials if t.state == "complete"][1:]
+    assert times
+    assert max(times) <= both + 1e-9
+    assert linear("mxint4", 1, 128, 64) + linear("mxint4", 1, 96, 128) == pytest.approx(min(times))
+
+
+def test_costs_with_names_that_quire_has(tmp_path):
+    x = torch.randn(2, 64)
+    task = quire.Task(model(), (x,), lambda m: {"loss": 0.0})
+    with pytest.raises(TaskError, match=r"costs returned {'bits'}, which Quire computes: rename"):
+        quire.search(
+            task,
+            ["mxint8"],
+            {"loss": "min"},
+            storage=str(tmp_path / "study"),
+            costs=lambda graph: lambda plan: {"bits": 1.0},
+            progress=False,
+        )
