@@ -61,7 +61,7 @@ def main(
 
 COMMANDS = [
     *([], ["formats"], ["plan"], ["plan", "sites"], ["plan", "diff"], ["search"], ["report"]),
-    *(["emit"], ["simulate"], ["synth"]),
+    *(["emit"], ["simulate"], ["synth"], ["explain"], ["bench"], ["bench", "compile"]),
 ]
 
 

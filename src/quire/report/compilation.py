@@ -73,7 +73,7 @@ def attention(rows: Rows) -> Figure:
         point = (float(tokens), row["steady_s"] * 1e3)
         forms.setdefault(f"{form}, {row['way']}", []).append(point)
     lines = [
-        _line(name, *map(list, zip(*points, strict=True)), COLOURS[index % len(COLOURS)])
+        _line(name, [x for x, _ in points], [y for _, y in points], COLOURS[index % len(COLOURS)])
         for index, (name, points) in enumerate(forms.items())
     ]
     return _drawn(lines, "tokens", "milliseconds a call")
