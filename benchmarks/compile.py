@@ -9,7 +9,9 @@ is one, else the CPU.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from record import RESULTS, record
@@ -40,6 +42,25 @@ def models() -> dict[str, tuple[nn.Module, Inputs]]:
     return {"digits ViT, 64 images": digits, **default_models()}
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """The figures of one device as Markdown."""
+    lines = ["| model | run by | first call | a later one | pays after | kernels | memory |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        pays = row["break_even"]
+        cells = (
+            row["model"],
+            row["way"],
+            f"{row['first_s']:.2f} s",
+            f"{row['steady_s'] * 1e3:.3g} ms",
+            "never" if pays is None else f"{pays:,.0f} calls",
+            f"{row['kernels']}",
+            f"{row['peak_bytes'] / 1e6:.3g} MB",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=devices()[-1])
@@ -47,7 +68,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=140, help="about how long it may take")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
+    parser.add_argument("--table", type=Path, help="print a result as Markdown, measure nothing")
     options = parser.parse_args()
+    if options.table:
+        figures = json.loads(options.table.read_text())["figures"]
+        for group in ("models", "attention"):
+            print(table(figures[group]["figures"]), "\n")
+        return
     torch.set_num_threads(options.threads)
     figures = run(
         models(), options.device, repeats=options.repeats, seconds=options.seconds, tell=print

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quire.software.measure import WAYS, Figures, Inputs, compare
+from quire.software.compile import compile
+from quire.software.generated import kernel_calls, run_and_read
+from quire.software.measure import FORMAT, WAYS, Figures, Inputs, compare
 from quire.software.models import Attention, Mlp, TransformerLayer
 
 TOKENS = {"cpu": (128, 512, 2048), "cuda": (128, 1024, 4096)}
@@ -56,11 +58,24 @@ def run(
     whole = compare(models, device, seconds=(1 - share) * seconds, **options)
     return {
         "device": device,
+        "kernels of casts": kernels_of_casts(device, dtype),
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
         "models": whole.to_json(),
         "attention": attention.to_json(),
     }
+
+
+@torch.no_grad()
+def kernels_of_casts(device: str, dtype: torch.dtype) -> list[str]:
+    """The kernels of norm, cast, linear, GELU, cast, linear: casts are part of others."""
+    model = nn.Sequential(
+        nn.LayerNorm(512), nn.Linear(512, 1024), nn.GELU(), nn.Linear(1024, 512)
+    ).to(device, dtype)
+    torch.compiler.reset()
+    compiled = compile(model.eval(), FORMAT)
+    _, codes = run_and_read(compiled, torch.randn(64, 512, device=device, dtype=dtype))
+    return kernel_calls(codes)
 
 
 def _attention(device: str) -> dict[str, tuple[nn.Module, Inputs]]:
