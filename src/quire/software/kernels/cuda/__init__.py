@@ -10,7 +10,7 @@ from torch import Tensor
 
 from quire.formats import Block, Format
 from quire.software.kernels import Case, Kernel, Layout, Weight, register, register_layout
-from quire.software.kernels.cuda import layout, linear
+from quire.software.kernels.cuda import cast, layout, linear
 from quire.software.kernels.cuda.build import can_build
 from quire.software.kernels.cuda.configs import CONFIGS
 from quire.software.kernels.cuda.linear import ARCHITECTURES, Config
@@ -42,3 +42,4 @@ def _run(
 register_layout(Layout(TILED, _takes, layout.tile, layout.untile))
 for _config in CONFIGS:
     register(Kernel(str(_config), "mx_linear", _supports(_config), partial(_run, _config), TILED))
+cast.register()

@@ -83,10 +83,7 @@ def build(source: str, defines: Mapping[str, object], arch: str) -> Path:
 
     Raises `KernelError` with the end of the compiler's output.
     """
-    text = "".join(path.read_text() for path in sorted(SOURCES.glob("*.cu*")))
-    asked = command(source, defines, arch, Path(source))
-    key = hashlib.sha256("\0".join([*asked, text]).encode()).hexdigest()[:20]
-    library = cache_folder() / "cuda" / f"{Path(source).stem}-{key}.so"
+    library = cache_folder() / "cuda" / f"{Path(source).stem}-{_key(source, defines, arch)}.so"
     if library.exists():
         return library
     library.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +92,14 @@ def build(source: str, defines: Mapping[str, object], arch: str) -> Path:
         _run(command(source, defines, arch, made), source)
         shutil.move(made, library)  # whole or not at all, whoever else builds it too
     return library
+
+
+def _key(source: str, defines: Mapping[str, object], arch: str) -> str:
+    """What decides a library, wherever the compiler and the headers lie."""
+    files = [SOURCES / source, *sorted(SOURCES.glob("*.cuh"))]
+    macros = [f"{name}={value}" for name, value in defines.items()]
+    parts = [*FLAGS, arch, *macros, *(path.read_text(encoding="utf-8") for path in files)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
 def _run(call: list[str], source: str) -> None:

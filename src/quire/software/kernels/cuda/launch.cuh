@@ -36,10 +36,18 @@ static int map_tokens(CUtensorMap& map, void const* x, int m, int k, int stride,
   cuuint64_t const sizes[2] = {cuuint64_t(k), cuuint64_t(m)};
   cuuint64_t const strides[1] = {cuuint64_t(stride) * sizeof(__nv_bfloat16)};
   cuuint32_t const box[2] = {kChunk, cuuint32_t(rows)}, steps[2] = {1, 1};
-  CUresult const made =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(x), sizes, strides, box,
-             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  auto make = [&] {
+    return encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<void*>(x), sizes, strides,
+                  box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  };
+  CUresult made = make();
+  if (made == CUDA_ERROR_INVALID_CONTEXT) {  // a thread that has not used the device yet
+    int device = 0;
+    cudaGetDevice(&device);
+    cudaSetDevice(device);
+    made = make();
+  }
   return made == CUDA_SUCCESS ? 0 : -1;
 }
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quire.formats import Block, Fixed, Format
+from quire.formats import Block, Fixed, Format, Scalar
 from quire.software.kernels import Weight
 from quire.software.mx.layout import block_size, pack, row_blocks, unpack
 
@@ -134,7 +134,7 @@ def _signed(sign: Tensor, magnitude: Tensor) -> Tensor:
 # 0, which zeros take; one that comes with an offset is normal, with room above for 2^7 times it.
 _SIGNED8, _SIGNED4 = Field(127, 127, 254, 0), Field(131, 127, 254, 0)
 _OFFSET6, _OFFSET4 = Field(-4, 1, 240, 1), Field(-5, 1, 240, 1)
-CODINGS = {
+CODINGS: dict[Scalar, Coding] = {
     Fixed(8, 6): Coding((_SIGNED8, _SIGNED8), True, _pack8, _unpack8),
     Fixed(6, 4): Coding((_OFFSET6, _OFFSET6), False, _pack6, _unpack6),
     Fixed(4, 2): Coding((_SIGNED4, _OFFSET4), True, _pack4, _unpack4),

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quire.errors import KernelError
-from quire.formats import Block, Fixed
+from quire.formats import Block, Fixed, Scalar
 from quire.software.kernels import Weight
 from quire.software.kernels.cuda.build import build, load
 from quire.software.mx.layout import block_size
 
-ELEMENTS = {Fixed(8, 6): "MxInt8", Fixed(6, 4): "MxInt6", Fixed(4, 2): "MxInt4"}
+ELEMENTS: dict[Scalar, str] = {Fixed(8, 6): "MxInt8", Fixed(6, 4): "MxInt6", Fixed(4, 2): "MxInt4"}
 HOPPER = (9, 0)
 ARCHITECTURES = {(8, 0): "80", (8, 6): "86", (8, 9): "89", (9, 0): "90a"}
 
@@ -51,7 +51,7 @@ class Config:
     def defines(self, format: Block, capability: tuple[int, int]) -> dict[str, object]:
         """The macros with which the source is built for a format and a compute capability."""
         own = {f"QUIRE_{key.upper()}": value for key, value in asdict(self).items()}
-        element = ELEMENTS[format.element]  # pyright: ignore[reportArgumentType]
+        element = ELEMENTS[format.element]
         more = {"QUIRE_ELEMENT": element, "QUIRE_BLOCK": block_size(format)}
         return {**own, **more, "QUIRE_HOPPER": int(capability == HOPPER)}
 
@@ -76,7 +76,7 @@ class Warpgroups(Config):
 
     groups: warpgroups that multiply, each 64 rows of w. chunks: of 64 along K in a stage, 1 or 2.
     shares: blocks of a cluster that each load a part of x for all of them.
-    depth: warpgroups that share K, stage by stage in turn (chunks: 2).
+    depth: warpgroups that share K, stage by stage in turn (chunks: 2; divides stages).
     """
 
     source = "mx_linear_sm90.cu"

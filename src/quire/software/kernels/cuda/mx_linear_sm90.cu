@@ -45,6 +45,8 @@ constexpr int kCluster = kSplits * kShares;
 constexpr int kRows = 64 * kGroups;
 static_assert(kChunks == 1 || kChunks == 2, "K is padded to two chunks");
 static_assert(kChunks == 2 || kDepth == 1, "a warpgroup takes pairs of chunks");
+static_assert(kStages % kDepth == 0 && kStages >= 2 * kDepth,
+              "a warpgroup sees every phase of its stages, and holds one while it waits for another");
 static_assert(kTokens / kShares % 8 == 0, "a part of x is whole groups of 8 rows");
 
 // Big accumulators need more registers than an even share; the copying threads give theirs up.
