@@ -58,7 +58,7 @@ def test_a_layer_that_moves_to_the_device_and_back(text, n, k, dtype):
 @torch.no_grad()
 def test_its_values_are_those_of_the_rounded_weight(text, n, k, dtype, m):
     source = layer(n, k, dtype)
-    mx = MXLinear.from_linear(source, text).to(DEVICE)
+    mx = MXLinear.from_linear(copy.deepcopy(source), text).to(DEVICE)
     x = torch.randn(m, k, generator=torch.Generator().manual_seed(m)).to(dtype)
     rounded = parse(text).quantize(source.weight, -1).double()
     exact = x.double() @ rounded.T + source.bias.double()

@@ -11,11 +11,8 @@ CONFIGS: tuple[Config, ...] = (
     Warpgroups(tokens=32, stages=4, splits=2, resident=2, groups=2),
     Warpgroups(tokens=64, stages=4, splits=2, resident=2),
     Warpgroups(tokens=64, stages=5, groups=2),
-    *(Warpgroups(tokens=64, stages=4, splits=k, depth=2) for k in (1, 2)),
-    Warpgroups(tokens=64, stages=4, groups=2, depth=2),
     Warpgroups(tokens=128, stages=3, groups=2),
     Warpgroups(tokens=128, stages=4, shares=2),
-    *(Warpgroups(tokens=128, stages=4, depth=2, shares=s) for s in (1, 2)),
     *(Warpgroups(tokens=256, stages=s, groups=2, chunks=1) for s in (4, 5)),
     Warpgroups(tokens=256, stages=5, groups=2, chunks=1, shares=2),
 )

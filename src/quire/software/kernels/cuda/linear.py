@@ -76,7 +76,6 @@ class Warpgroups(Config):
 
     groups: warpgroups that multiply, each 64 rows of w. chunks: of 64 along K in a stage, 1 or 2.
     shares: blocks of a cluster that each load a part of x for all of them.
-    depth: warpgroups that share K, stage by stage in turn (chunks: 2; divides stages).
     """
 
     source = "mx_linear_sm90.cu"
@@ -86,7 +85,6 @@ class Warpgroups(Config):
     groups: int = 1
     chunks: int = 2
     shares: int = 1
-    depth: int = 1
 
 
 @cache

@@ -6,13 +6,12 @@
 // kTokens rows of x. One thread copies, the warpgroups decode and multiply; the decode of one chunk of
 // 64 along K overlaps the product of the chunk before, and the loads of a tile the store of the one
 // before: blocks stay, and take tile after tile.
-// The warpgroups of a block are kGroups tiles of 64 rows by kDepth shares of K, stage by stage in turn.
 // The blocks of a cluster are kSplits shares of K by kShares neighbouring tiles of w. Neighbours each
 // load a part of x for all of them (multicast). Shares of K add their sums through distributed shared
 // memory, in the order of their ranks: results are deterministic, and no workspace is needed.
 //
 // Build with: QUIRE_ELEMENT, QUIRE_BLOCK, QUIRE_GROUPS, QUIRE_TOKENS, QUIRE_STAGES, QUIRE_CHUNKS,
-// QUIRE_SPLITS, QUIRE_SHARES, QUIRE_DEPTH, QUIRE_RESIDENT (blocks a multiprocessor).
+// QUIRE_SPLITS, QUIRE_SHARES, QUIRE_RESIDENT (blocks a multiprocessor).
 #include <cooperative_groups.h>
 #include <cuda.h>
 #include <cuda_bf16.h>
@@ -40,19 +39,14 @@ constexpr int kStages = QUIRE_STAGES;
 constexpr int kChunks = QUIRE_CHUNKS;  // of 64 along K in a stage; layout.py pads K to 128
 constexpr int kSplits = QUIRE_SPLITS;
 constexpr int kShares = QUIRE_SHARES;
-constexpr int kDepth = QUIRE_DEPTH;
 constexpr int kCluster = kSplits * kShares;
 constexpr int kRows = 64 * kGroups;
 static_assert(kChunks == 1 || kChunks == 2, "K is padded to two chunks");
-static_assert(kChunks == 2 || kDepth == 1, "a warpgroup takes pairs of chunks");
-static_assert(kStages % kDepth == 0 && kStages >= 2 * kDepth,
-              "a warpgroup sees every phase of its stages, and holds one while it waits for another");
 static_assert(kTokens / kShares % 8 == 0, "a part of x is whole groups of 8 rows");
 
 // Big accumulators need more registers than an even share; the copying threads give theirs up.
 constexpr bool kReallocates = kTokens >= 256;
-constexpr int kConsumers = 128 * kGroups * kDepth;
-constexpr int kRowThreads = 128 * kGroups;  // of the first share of K, which adds and stores
+constexpr int kConsumers = 128 * kGroups;
 constexpr int kThreads = kConsumers + (kReallocates ? 128 : 32);
 
 constexpr int kTokenChunk = kTokens * kChunk * int(sizeof(bf16));
@@ -78,7 +72,6 @@ struct alignas(1024) Shared {
     float partial[kTokens][kRows + 4];  // + 4: no two lanes of a fragment in one bank
   };
   __nv_bfloat16 result[kGroups][kResultTokens][64 + 8];
-  float deeper[kDepth - 1 + (kDepth == 1)][kGroups][kDepth == 1 ? 1 : kTokens / 2][128];
   uint64_t full[kStages], empty[kStages];
 };
 
@@ -88,10 +81,9 @@ using Empty = cutlass::arch::ClusterBarrier;
 struct Position {  // in the ring of stages
   int stage = 0;
   uint32_t phase = 0;
-  __device__ __forceinline__ void advance(int steps = 1) {
-    stage += steps;
-    if (stage >= kStages) {
-      stage -= kStages;
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
       phase ^= 1;
     }
   }
@@ -153,10 +145,10 @@ __device__ __forceinline__ void store_vector(Parameters const& p, int token, int
   }
 }
 
-// sums += the product of `count` stages of a tile, of which every kDepth-th from `depth` is this warpgroup's.
 template <class Accumulators>
-__device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int group, int depth,
-                                         int thread, int rank, int count, Position& reading) {
+__device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int warpgroup,
+                                         int thread, int rank, int count, Position& reading,
+                                         Position& releasing) {
   Product product;
   auto mine = product.get_slice(thread);
   uint32_t a[2][4][4];
@@ -165,19 +157,22 @@ __device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int
   auto load = [&](int chunk) {
     if (chunk % kChunks == 0) Full::wait(&shared.full[reading.stage], reading.phase);
     auto const& stage = shared.stages[reading.stage];
-    packed.load(stage.codes[group][chunk % kChunks], stage.scales[group][chunk % kChunks], thread);
+    packed.load(stage.codes[warpgroup][chunk % kChunks], stage.scales[warpgroup][chunk % kChunks],
+                thread);
   };
-  auto release = [&](int stage) {
+  auto release = [&] {
     if constexpr (kShares == 1) {
-      if (thread % 32 == 0) Empty::arrive(&shared.empty[stage]);
+      if (thread % 32 == 0) Empty::arrive(&shared.empty[releasing.stage]);
     } else {  // every neighbour writes into the stage
       int const neighbour = rank / kShares * kShares + thread % 32;
-      Empty::arrive(&shared.empty[stage], neighbour, thread % 32 < kShares);
+      Empty::arrive(&shared.empty[releasing.stage], neighbour, thread % 32 < kShares);
     }
+    releasing.advance();
   };
   auto issue = [&](uint32_t(&fragment)[4][4], int chunk) {
-    auto& slab = shared.stages[reading.stage].tokens[chunk % kChunks];
-    Tensor tokens = make_tensor(make_smem_ptr(reinterpret_cast<bf16*>(slab)), TokenTile{});
+    Tensor tokens = make_tensor(
+        make_smem_ptr(reinterpret_cast<bf16*>(shared.stages[reading.stage].tokens[chunk % kChunks])),
+        TokenTile{});
     Tensor b = mine.partition_fragment_B(tokens);
     Tensor fragments = make_tensor(make_rmem_ptr(reinterpret_cast<bf16*>(&fragment[0][0])),
                                    Fragment{});
@@ -188,69 +183,37 @@ __device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int
     for (int k = 0; k < 4; ++k)
       cute::gemm(product, fragments(_, _, k), b(_, _, k), sums);
     warpgroup_commit_batch();
+    if (chunk % kChunks == kChunks - 1) reading.advance();
   };
 
-  int passed = 0;  // stages of the tile that lie behind `reading`
-  auto advance = [&](int steps) {
-    steps = min(steps, count - passed);
-    reading.advance(steps);
-    passed += steps;
-  };
-  advance(depth);
-  int const pairs = (count * kChunks / 2 - depth + kDepth - 1) / kDepth;  // of chunks
-  int held = 0;  // the stage whose last product may still be on
-  if (pairs > 0) {
-    load(0);
-    packed.decode(a[0]);
-  }
+  load(0);
+  packed.decode(a[0]);
+  int const chunks = 2 * count;  // K comes in pairs of chunks
 #pragma unroll 1
-  for (int i = 0; i < pairs; ++i) {
-    issue(a[0], 0);
-    int const first = reading.stage;
-    if constexpr (kChunks == 1) advance(1);
-    load(1);
+  for (int i = 0; i < chunks; i += 2) {
+    issue(a[0], i % kChunks);
+    load((i + 1) % kChunks);
     warpgroup_wait<1>();
-    if (i > 0) release(held);
+    if (i > 0) release();
     packed.decode(a[1]);
-    issue(a[1], 1);
-    held = reading.stage;
-    advance(kDepth);
-    if (i + 1 < pairs) load(0);
+    issue(a[1], (i + 1) % kChunks);
+    if (i + 2 < chunks) load(i % kChunks);
     warpgroup_wait<1>();
-    if constexpr (kChunks == 1) release(first);
-    if (i + 1 < pairs) packed.decode(a[0]);
+    if (kChunks == 1) release();
+    if (i + 2 < chunks) packed.decode(a[0]);
   }
   warpgroup_wait<0>();
   warpgroup_fence_operand(sums);
-  if (pairs > 0) release(held);
-}
-
-// Add the sums of the other shares of K of a block to those of the first.
-template <class Accumulators>
-__device__ __forceinline__ void add_deeper(Shared& shared, Accumulators& sums, int group, int depth,
-                                           int thread) {
-  if constexpr (kDepth > 1) {
-    if (depth > 0) {
-#pragma unroll
-      for (int i = 0; i < kTokens / 2; ++i) shared.deeper[depth - 1][group][i][thread] = sums(i);
-    }
-    cutlass::arch::NamedBarrier::sync(kConsumers, 1);
-    if (depth == 0) {
-#pragma unroll
-      for (int d = 0; d < kDepth - 1; ++d)
-#pragma unroll
-        for (int i = 0; i < kTokens / 2; ++i) sums(i) += shared.deeper[d][group][i][thread];
-    }
-    cutlass::arch::NamedBarrier::sync(kConsumers, 1);
-  }
+  release();
 }
 
 // Write a warpgroup's 64 rows of a finished tile: through shared memory, where stmatrix transposes them.
 template <class Accumulators>
 __device__ __forceinline__ void store_tile(Shared& shared, Accumulators const& sums,
-                                           Parameters const& p, Tile tile, int group, int thread) {
-  int const warp = thread / 32, lane = thread % 32, row = tile.row + 64 * group;
-  auto& result = shared.result[group];
+                                           Parameters const& p, Tile tile, int warpgroup,
+                                           int thread) {
+  int const warp = thread / 32, lane = thread % 32, row = tile.row + 64 * warpgroup;
+  auto& result = shared.result[warpgroup];
   float2 const top = row_terms(p, row + 16 * warp + lane / 4);
   float2 const bottom = row_terms(p, row + 16 * warp + lane / 4 + 8);
   auto pair = [&](int j, int half) {
@@ -260,7 +223,7 @@ __device__ __forceinline__ void store_tile(Shared& shared, Accumulators const& s
   };
 #pragma unroll
   for (int first = 0; first < kTokens; first += kResultTokens) {
-    cutlass::arch::NamedBarrier::sync(128, 2 + group);  // the rows before are stored
+    cutlass::arch::NamedBarrier::sync(128, 1 + warpgroup);  // the rows before are stored
     int const j0 = first / 8;
     if constexpr (kTokens == 8) {
       auto& to = result[lane % 8][16 * warp + lane / 8 % 2 * 8];
@@ -273,7 +236,7 @@ __device__ __forceinline__ void store_tile(Shared& shared, Accumulators const& s
                                 pair(j0 + j + 1, 1), reinterpret_cast<uint128_t&>(to));
       }
     }
-    cutlass::arch::NamedBarrier::sync(128, 2 + group);
+    cutlass::arch::NamedBarrier::sync(128, 1 + warpgroup);
     int const column = thread % 8 * 8;
 #pragma unroll
     for (int t = thread / 8; t < kResultTokens; t += 16)
@@ -285,7 +248,7 @@ __device__ __forceinline__ void store_tile(Shared& shared, Accumulators const& s
 template <class Accumulators>
 __device__ __forceinline__ void store_partial(Shared& shared, Accumulators const& sums, int thread) {
   int const row = 16 * (thread / 32) + thread % 32 / 4, token = 2 * (thread % 4);
-  if constexpr (kDepth == 1) cutlass::arch::NamedBarrier::sync(kConsumers, 1);  // the stages are read
+  cutlass::arch::NamedBarrier::sync(kConsumers, 1);
 #pragma unroll
   for (int j = 0; j < kTokens / 8; ++j)
 #pragma unroll
@@ -343,7 +306,7 @@ mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
     prefetch_tma_descriptor(reinterpret_cast<TmaDescriptor const*>(&x_map));
     for (int s = 0; s < kStages; ++s) {
       Full::init(&shared.full[s], 1);
-      Empty::init(&shared.empty[s], kRowThreads / 32 * kShares);
+      Empty::init(&shared.empty[s], kConsumers / 32 * kShares);
     }
     cutlass::arch::fence_barrier_init();
   }
@@ -354,7 +317,8 @@ mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
   }
   cutlass::arch::launch_dependent_grids();
 
-  if (threadIdx.x >= kConsumers) {
+  int const warpgroup = threadIdx.x / 128;
+  if (warpgroup == kGroups) {
     if constexpr (kReallocates) cutlass::arch::warpgroup_reg_dealloc<40>();
     if (threadIdx.x == kConsumers) {
       Position at;
@@ -363,18 +327,17 @@ mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
     }
   } else {
     if constexpr (kReallocates) cutlass::arch::warpgroup_reg_alloc<232>();
-    int const warpgroup = __shfl_sync(0xFFFFFFFFu, threadIdx.x / 128, 0);  // the same for all lanes
-    int const group = warpgroup % kGroups, depth = warpgroup / kGroups, thread = threadIdx.x % 128;
-    Position reading;
+    int const thread = threadIdx.x % 128;
+    Position reading, releasing;
     for (int i = first; i < tiles; i += step) {
       Tensor sums = partition_fragment_C(Product{}, Shape<_64, Int<kTokens>>{});
       clear(sums);
-      multiply(shared, sums, group, depth, thread, rank, end - begin, reading);
+      if (end > begin)
+        multiply(shared, sums, warpgroup, thread, rank, (end - begin) * kChunks / 2, reading,
+                 releasing);
       cutlass::arch::wait_on_dependent_grids();  // the kernel before may still read out
-      add_deeper(shared, sums, group, depth, thread);
-      if (depth > 0) continue;
       if constexpr (kSplits == 1) {
-        store_tile(shared, sums, p, tile_at(i), group, thread);
+        store_tile(shared, sums, p, tile_at(i), warpgroup, thread);
       } else {
         store_partial(shared, sums, threadIdx.x);
       }
