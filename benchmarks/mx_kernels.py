@@ -281,6 +281,9 @@ def main() -> None:
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result")
     options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("mx_kernels: needs a CUDA device, nothing measured")
+        return
     device, start = bench.needs_cuda(), time.perf_counter()
     peers = list(PEERS) if find_spec("humming") and not options.no_peer else []
     limits = bench.limits(device)

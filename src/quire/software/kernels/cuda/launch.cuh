@@ -22,6 +22,12 @@ static Parameters parameters(void* out, void const* codes, void const* scales,
           (k + 127) / 128 * 2};
 }
 
+static int current_device() {
+  int device = 0;
+  cudaGetDevice(&device);
+  return device;
+}
+
 // A map of x (m, k), rows `stride` values apart, in boxes of `rows` by 64; outside it reads as zero.
 static int map_tokens(CUtensorMap& map, void const* x, int m, int k, int stride, int rows) {
   using Encode = decltype(&cuTensorMapEncodeTiled);
@@ -43,19 +49,15 @@ static int map_tokens(CUtensorMap& map, void const* x, int m, int k, int stride,
   };
   CUresult made = make();
   if (made == CUDA_ERROR_INVALID_CONTEXT) {  // a thread that has not used the device yet
-    int device = 0;
-    cudaGetDevice(&device);
-    cudaSetDevice(device);
+    cudaSetDevice(current_device());
     made = make();
   }
   return made == CUDA_SUCCESS ? 0 : -1;
 }
 
-// Of the current device.
 static int multiprocessors() {
-  int device = 0, count = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  int count = 0;
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, current_device());
   return count;
 }
 
@@ -63,9 +65,14 @@ static int multiprocessors() {
 template <class... Arguments>
 static int launch(void (*kernel)(Arguments...), int clusters, int blocks, int threads,
                   size_t bytes, bool overlap, void* stream, Arguments... arguments) {
-  static cudaError_t const allowed =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-  if (allowed != cudaSuccess) return int(allowed);
+  static bool allowed[64];  // on each device
+  bool& is_allowed = allowed[current_device() % 64];
+  if (!is_allowed) {
+    cudaError_t const failed =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+    if (failed != cudaSuccess) return int(failed);
+    is_allowed = true;
+  }
   cudaLaunchAttribute attributes[2];
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = overlap;

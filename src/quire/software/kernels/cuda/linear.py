@@ -98,8 +98,8 @@ def launcher(config: Config, format: Block, capability: tuple[int, int]) -> Call
 
 
 def aligned(x: Tensor) -> Tensor:
-    """x (m, k) with rows at multiples of 16 bytes, as the copy engine reads them."""
-    if x.stride(0) % 8 == 0 and x.data_ptr() % 16 == 0:
+    """x (m, k), contiguous, with rows at multiples of 16 bytes, as the copy engine reads them."""
+    if x.shape[1] % 8 == 0 and x.data_ptr() % 16 == 0:
         return x
     return F.pad(x, (0, -x.shape[1] % 8))
 
@@ -111,11 +111,15 @@ def run(
     (m, k), padded = x.shape, aligned(x)
     out = x.new_empty(m, n)
     assert weight.row_scale is not None
+    if not m:
+        return out
     tensors = (out, padded, weight.codes, weight.scales, weight.row_scale, bias)
     pointers = [None if t is None else t.data_ptr() for t in tensors]
     stream = torch.cuda.current_stream(x.device).cuda_stream
     capability = torch.cuda.get_device_capability(x.device)
-    failed = launcher(config, format, capability)(*pointers, m, n, k, padded.stride(0), 1, stream)
+    with torch.cuda.device(x.device):
+        run_on = launcher(config, format, capability)
+        failed = run_on(*pointers, m, n, k, padded.shape[1], 1, stream)
     if failed:
         raise KernelError(f"{config} failed for x {tuple(x.shape)}, n={n}: CUDA error {failed}")
     return out

@@ -97,18 +97,10 @@ struct Tile {  // where it starts
 __device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map,
                                         Parameters const& p, Tile tile, int rank, int begin,
                                         int end, Position& at) {
-  constexpr uint64_t kOnce = 0x12F0000000000000, kAgain = 0x14F0000000000000;  // L2: evict first, last
   constexpr int kWeightBytes = kGroups * kChunks * (kCodeChunk + kScaleChunk);
   constexpr int kPart = kTokens / kShares;
   int const last = (p.n + 63) / 64 - 1, share = rank % kShares;
   uint16_t const neighbours = ((1 << kShares) - 1) << (rank - share);
-  auto bulk = [](void const* from, uint64_t* barrier, void* to, int bytes) {
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1], %2, [%3], %4;\n" ::"r"(cast_smem_ptr_to_uint(to)),
-        "l"(from), "r"(bytes), "r"(cast_smem_ptr_to_uint(barrier)), "l"(kOnce)
-        : "memory");
-  };
   for (int i = begin; i < end; ++i, at.advance()) {
     auto& stage = shared.stages[at.stage];
     uint64_t* full = &shared.full[at.stage];
@@ -117,8 +109,8 @@ __device__ __forceinline__ void copy_in(Shared& shared, CUtensorMap const& x_map
     for (int w = 0; w < kGroups; ++w) {
       // Rows past the end take the last tile again; nothing of them is stored.
       int64_t const chunk = int64_t(min(tile.row / 64 + w, last)) * p.chunks + i * kChunks;
-      bulk(p.codes + chunk * kCodeChunk, full, stage.codes[w], kChunks * kCodeChunk);
-      bulk(p.scales + chunk * kScaleChunk, full, stage.scales[w], kChunks * kScaleChunk);
+      copy_once(p.codes + chunk * kCodeChunk, full, stage.codes[w], kChunks * kCodeChunk);
+      copy_once(p.scales + chunk * kScaleChunk, full, stage.scales[w], kChunks * kScaleChunk);
     }
     if (i == begin) cutlass::arch::wait_on_dependent_grids();  // x may be the last kernel's result
     for (int c = 0; c < kChunks; ++c) {

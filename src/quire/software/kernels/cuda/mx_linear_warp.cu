@@ -92,7 +92,6 @@ struct Ring {
   __device__ __forceinline__ void fill_tokens(int slot, int c) const {
     auto& tokens = shared.tokens[warp][slot];
     if constexpr (kHopper) {
-      constexpr uint64_t kAgain = 0x14F0000000000000;  // L2: evict last
       if (elect_one_sync())
         SM90_TMA_LOAD_2D::copy(&x_map, &shared.full[warp][slot], kAgain, tokens, c * kChunk, token);
     } else {
@@ -106,16 +105,6 @@ struct Ring {
             *reinterpret_cast<uint128_t*>(&tokens[t][16 * swizzled(t, u)]), inside);
       }
     }
-  }
-
-  __device__ __forceinline__ static void copy_once(void const* from, uint64_t* full, void* to,
-                                                   int bytes) {
-    constexpr uint64_t kOnce = 0x12F0000000000000;  // L2: evict first
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
-        " [%0], [%1], %2, [%3], %4;\n" ::"r"(cast_smem_ptr_to_uint(to)),
-        "l"(from), "r"(bytes), "r"(cast_smem_ptr_to_uint(full)), "l"(kOnce)
-        : "memory");
   }
 
   __device__ __forceinline__ void copy_units(uint8_t const* from, uint8_t* to, int bytes) const {

@@ -21,6 +21,18 @@ struct Parameters {
   int m, n, chunks;           // chunks: K in steps of 64, an even number
 };
 
+// How the L2 shall keep what is read once (evict first), and what every block reads (evict last).
+constexpr uint64_t kOnce = 0x12F0000000000000, kAgain = 0x14F0000000000000;
+
+// A bulk copy of bytes that are read once, to shared memory; `full` counts them. Hopper.
+__device__ __forceinline__ void copy_once(void const* from, uint64_t* full, void* to, int bytes) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1], %2, [%3], %4;\n" ::"r"(uint32_t(__cvta_generic_to_shared(to))),
+      "l"(from), "r"(bytes), "r"(uint32_t(__cvta_generic_to_shared(full))), "l"(kOnce)
+      : "memory");
+}
+
 // The codes and multipliers of a chunk that one lane holds.
 struct Packed {
   uint32_t words[Element::kBits];
