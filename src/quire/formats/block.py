@@ -147,6 +147,8 @@ class Block(Format):
         for blocks, scales in self._scaled(x, axis, scale):
             unscaled = self.rule.unscaled(blocks.values, scales)
             outside = self.element.overflows(unscaled, lowest=self._lowest)
+            if scales.empty is not None:  # a scale of 0
+                outside |= scales.empty & (blocks.values != 0)
             clamped.append(blocks.joined(outside & (blocks.values.abs() < blocks.largest())))
         return _concatenated(clamped, axis, x)
 
@@ -231,7 +233,9 @@ class Block(Format):
         unscaled = self.rule.unscaled(blocks.values, scales)
         rounding = self.element.nearest if scales.found else self.element.round
         elements = rounding(unscaled, lowest=self._lowest)
-        return elements if scales.empty is None else torch.where(scales.empty, 0.0, elements)
+        if scales.empty is None or scales.operand is not None:
+            return elements
+        return torch.where(scales.empty, 0.0, elements)
 
     def _scaled(self, x: Tensor, axis: int, static: StaticScale) -> list[tuple[Blocks, Scales]]:
         """The parts of a tensor in the carrier dtype, each with its scales."""

@@ -50,22 +50,32 @@ class Blocks:
 
     def largest(self) -> Tensor:
         """max |x| over each block, dimensions kept; NaN where a block holds NaN."""
+        if not self._by_bits:
+            return self._greatest(self.values.abs())
         c = carrier_of(self.values)
         return c.to_float(self._greatest(c.to_bits(self.values) & c.magnitude_bits))
 
     def reach(self) -> tuple[Tensor, Tensor]:
         """max(0, max -x) and max(0, max x) over each block; NaN in one where a block holds NaN."""
+        if not self._by_bits:
+            below, above = self._greatest(-self.values), self._greatest(self.values)
+            return below.clamp(min=0), above.clamp(min=0)
         c = carrier_of(self.values)
         bits = c.to_bits(self.values)
         below, above = self._greatest(bits ^ c.sign_bit), self._greatest(bits)
         return c.to_float(below.clamp(min=0)), c.to_float(above.clamp(min=0))
 
-    def _greatest(self, values: Tensor) -> Tensor:
-        """The maximum of integers over each block, dimensions kept.
+    @property
+    def _by_bits(self) -> bool:
+        """Whether maxima are taken of integers: the bits of floats, NaN above Inf.
 
-        Bits of floats that are not negative, NaN above Inf: their order is that of the values, and
-        integers need no care for NaN.
+        They need no care for NaN. In Inductor's C++ the last step of an integer maximum within a
+        vector is a loop over its lanes, which takes longer than all else.
         """
+        return self.values.is_cuda
+
+    def _greatest(self, values: Tensor) -> Tensor:
+        """The maximum over each block, dimensions kept."""
         axis = self.dims[0]
         length, strided = values.shape[axis], len(self.dims) == 1 and axis < values.ndim - 1
         if strided and not values.is_cuda and length >= 4 * _ROWS and length % _ROWS == 0:
