@@ -68,7 +68,9 @@ CASES: list[tuple[str, Callable[[Tensor], Tensor], list[str], str | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("function", "left", "reason"), [c[1:] for c in CASES], ids=str)
+@pytest.mark.parametrize(
+    ("function", "left", "reason"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
 def test_a_cast_is_dropped_only_where_it_does_nothing(
     function: Callable[[Tensor], Tensor], left: list[str], reason: str | None
 ) -> None:
