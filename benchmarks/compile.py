@@ -46,7 +46,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The figures of one device as Markdown."""
     lines = ["| model | run by | first call | a later one | pays after | kernels | memory |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["model"]):
         pays = row["break_even"]
         cells = (
             row["model"],

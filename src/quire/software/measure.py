@@ -58,8 +58,8 @@ class Figures:
     """One way to run one model on one device, without gradients.
 
     first_s: the first call with cold caches, compilation included. steady_s: a later call, median.
-    break_even: the number of calls from which on the first call has paid off next to eager; None
-        where a later call is no faster.
+    break_even: the number of calls from which on the first call has paid off next to eager with the
+        same formats; None where a later call is no faster.
     breaks: where Dynamo interrupts the graph.
     kernels: calls of generated and library kernels in one call; on a GPU the kernels that it ran.
     peak_bytes: memory that a call takes at most, besides weights and inputs.
@@ -110,12 +110,13 @@ def compare(
     """The figures of every model run in every way, on one device.
 
     models: {name: the model in evaluation mode, its inputs}; both are converted to `dtype`.
-    ways: the first is the one to which the others are compared, eager. One that fails is noted.
+    ways: those with "eager" in their names come before those that are compared with them. One that
+        fails is noted.
     seconds: what would begin after so much time is left out.
     tell: called with each figure as it is there.
     """
     found = Comparison([], {}, [])
-    first: dict[str, Figures] = {}
+    known: dict[tuple[str, str], Figures] = {}
     start = time.perf_counter()
     ready = {name: _placed(*pair, device, dtype) for name, pair in models.items()}
     for way, make in ways.items():
@@ -124,14 +125,20 @@ def compare(
                 found.left_out.append(f"{name}: {way}")
                 continue
             try:
-                figures = measure(name, way, make(model), inputs, device, repeats, first.get(name))
+                eager = known.get((name, _uncompiled(way)))
+                figures = measure(name, way, make(model), inputs, device, repeats, eager)
             except Exception as error:  # whatever a compiler raises concerns this way alone
                 found.failures[f"{name}: {way}"] = str(error).strip().partition("\n")[0][:300]
                 continue
-            first.setdefault(name, figures)
+            known[name, way] = figures
             found.figures.append(figures)
             tell(figures)
     return found
+
+
+def _uncompiled(way: str) -> str:
+    """The way with the same numbers, uncompiled."""
+    return f"eager, {FORMAT}" if way.endswith(FORMAT) else "eager"
 
 
 def _placed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,16 +69,23 @@ class Program:
         """What the graph returns for the inputs."""
         if self.static is not None:
             self.static.refresh()
-        if not self._axes:
-            return self._run(*args, **kwargs)
         flat = flat_inputs(self.graph, args, kwargs)
         shapes = tuple(x.shape if isinstance(x, Tensor) else None for x in flat)
         if shapes in self._seen:
             return self._run(*args, **kwargs)
-        with _any_batch([(flat[i], axes) for i, axes in self._axes]):
+        with _quiet(), _any_batch([(flat[i], axes) for i, axes in self._axes]):
             result = self._run(*args, **kwargs)
         self._seen.add(shapes)
         return result
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Ignore what PyTorch says of its own code, which it does as it imports its compiler."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module="torch")
+        yield
 
 
 def _static_note(static: Static | None, gradients: bool) -> str:
