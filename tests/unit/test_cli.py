@@ -161,6 +161,8 @@ def test_search_writes_plan_results_and_table(main: Main, tmp_path: Path) -> Non
         ("error=min->error", "--objective 'error': write METRIC=..., such as error=min"),
         ("bits=5->bits=five", "'five' is no number; write bits=4"),
         ("bits=5->bits", "--limit 'bits': write METRIC=..., such as bits=4"),
+        ("bits=5->error<=low", "limit 'error' is '<= low': give a number"),
+        ("bits=5->size>=0.5", "limit 'size' is no metric of this task"),
         ("cli_demo:task->cli_demo:broken", "broken(), called without arguments, raised TypeError"),
         ("bits=5->bits=2", "no plan meets the limits"),
         ("mxint3->mxint3.5", "mxint3.5"),

@@ -35,7 +35,8 @@ Limits = Annotated[
         "--limit",
         "-l",
         help="METRIC=BOUND for a cost or an objective, such as bits=4: at least that much of an "
-        "objective that is maximised, at most of others. Repeat it.",
+        "objective that is maximised, at most of others. For any other metric 'accuracy>=0.9' or "
+        "'loss<=0.3'. Repeat it.",
     ),
 ]
 SearchSites = Annotated[
@@ -77,7 +78,7 @@ def search(
     from quire.explore import search as run_search
 
     objectives = pairs("--objective", objective, str, "METRIC", "error=min")
-    limits = pairs("--limit", limit or [], _to_number, "METRIC", "bits=4")
+    limits = _limits(limit or [])
     for path in (plan, results, *([csv] if csv else [])):
         check_folder(path)
     resolved = Task.resolve(task)
@@ -157,6 +158,18 @@ def _front_table(front: Iterable[Any]) -> Table:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
+
+
+def _limits(texts: list[str]) -> dict[str, float | str]:
+    """{metric: bound} of texts such as bits=4 or accuracy>=0.9."""
+    sided: dict[str, float | str] = {}
+    for text in texts:
+        for side in (">=", "<="):
+            metric, found, bound = text.partition(side)
+            if metric and found:
+                sided[metric] = f"{side} {bound}"
+    plain = [text for text in texts if ">=" not in text and "<=" not in text]
+    return sided | pairs("--limit", plain, _to_number, "METRIC", "bits=4")
 
 
 def _to_number(text: str) -> float:

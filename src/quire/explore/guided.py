@@ -145,7 +145,7 @@ class _Size:
         rows = [self._group_shares(terrain, g) for g in range(len(space.groups))]
         self.shares = _matrix(rows, 0.0)
         most = self._least + float(self.shares.max(1).sum())
-        self._bound = min(most, goal.limits.get(self._metric, most))
+        self._bound = min(most, goal.bounds.get(self._metric, most))
         self._wanted = goal.directions.get(self._metric) == "min"
 
     def _group_shares(self, terrain: Terrain, g: int) -> list[float]:

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Literal, TypeVar
 
@@ -10,6 +12,9 @@ from quire.errors import StudyError
 
 DIRECTIONS: dict[str, Literal["minimize", "maximize"]] = {"min": "minimize", "max": "maximize"}
 """Ours -> Optuna's."""
+
+SIDES = {">=": -1, "<=": 1}
+"""How a limit in words begins -> the sign of what is beyond it."""
 
 T = TypeVar("T")
 
@@ -19,15 +24,15 @@ class Objectives:
     """Objectives in order of importance, and limits.
 
     directions: {metric: "min" or "max"}.
-    limits: {metric: bound}; the bound is a lower one for a metric that is maximised, an upper one
-        for a metric that is minimised and for a cost. A limit on what `evaluate` measures needs an
-        objective, which says whether more is better: the fewest bits at an accuracy of 0.9 are
-        {"bits": "min", "accuracy": "max"} with the limit {"accuracy": 0.9}.
+    limits: {metric: bound}; a number is a lower bound for a metric that is maximised, an upper one
+        for a metric that is minimised and for a cost. Of a measured metric that is no objective
+        nothing says which, so its bound is text: the fewest bits at an accuracy of 0.9 are
+        {"bits": "min"} with the limit {"accuracy": ">= 0.9"}.
     Raises StudyError for a direction or a bound of the wrong kind.
     """
 
     directions: Mapping[str, str]
-    limits: Mapping[str, float]
+    limits: Mapping[str, float | str]
 
     def __post_init__(self) -> None:
         if not self.directions:
@@ -35,9 +40,17 @@ class Objectives:
         for metric, direction in self.directions.items():
             if direction not in DIRECTIONS:
                 raise StudyError(f'objective {metric!r} is {direction!r}: write "min" or "max"')
-        for metric, bound in self.limits.items():
-            if not isinstance(bound, Real) or math.isnan(bound):
-                raise StudyError(f"limit {metric!r} is {bound!r}: give a number")
+        _ = self.bounds
+
+    @cached_property
+    def bounds(self) -> dict[str, float]:
+        """The limits as numbers."""
+        return {metric: _number(metric, bound) for metric, bound in self.limits.items()}
+
+    @cached_property
+    def lower(self) -> list[str]:
+        """The metrics whose limit is a lower bound."""
+        return [metric for metric in self.limits if self._side(metric) < 0]
 
     @property
     def names(self) -> list[str]:
@@ -56,10 +69,12 @@ class Objectives:
                     )
 
         for metric in self.limits.keys() - self.directions.keys() - set(costs):
-            raise StudyError(
-                f"limit {metric!r}: nothing says whether it is a lower or an upper one; "
-                f'make {metric!r} an objective too, "max" or "min"'
-            )
+            bound = self.limits[metric]
+            if not isinstance(bound, str):
+                raise StudyError(
+                    f"limit {metric!r}: nothing says whether it is a lower or an upper one; write "
+                    f'">= {bound:g}" or "<= {bound:g}", or make {metric!r} an objective'
+                )
 
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives' values, in order."""
@@ -72,8 +87,8 @@ class Objectives:
     def excess(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """By how much each limit on one of `metrics` is exceeded; zero or less where it is met."""
         return {
-            name: self._sign(name) * (metrics[name] - bound)
-            for name, bound in self.limits.items()
+            name: self._side(name) * (metrics[name] - bound)
+            for name, bound in self.bounds.items()
             if name in metrics
         }
 
@@ -83,6 +98,24 @@ class Objectives:
 
     def _sign(self, metric: str) -> int:
         return -1 if self.directions.get(metric) == "max" else 1
+
+    def _side(self, metric: str) -> int:
+        """The sign of what is beyond a limit."""
+        bound = self.limits[metric]
+        return SIDES[bound.strip()[:2]] if isinstance(bound, str) else self._sign(metric)
+
+
+def _number(metric: str, bound: object) -> float:
+    """A limit as a number; one in words begins with its side."""
+    number = bound
+    if isinstance(bound, str) and bound.strip()[:2] in SIDES:
+        with suppress(ValueError):
+            number = float(bound.strip()[2:])
+    if not isinstance(number, Real) or math.isnan(number):
+        raise StudyError(
+            f'limit {metric!r} is {bound!r}: give a number, or ">= number" or "<= number"'
+        )
+    return float(number)
 
 
 def pareto_front(items: Sequence[T], losses: Sequence[tuple[float, ...]]) -> list[T]:

@@ -35,7 +35,7 @@ def search(
     formats: FormatLists,
     objectives: Mapping[str, str],
     *,
-    limits: Mapping[str, float] | None = None,
+    limits: Mapping[str, float | str] | None = None,
     sites: Sequence[str] | None = None,
     name: str = "search",
     trials: int = 200,
@@ -54,8 +54,9 @@ def search(
         {site pattern: format patterns}, where the last match wins.
     objectives: {metric: "max" or "min"}, the most important first. Metrics are what the task's
         `evaluate` returns, and the costs bits, weight_bits, activation_bits, memory, bitops.
-    limits: {metric: bound} for costs and objectives: a lower bound for a metric that is maximised,
-        an upper one for others (`Objectives`). A plan that breaks a limit on a cost is never run.
+    limits: {metric: bound}: a number is a lower bound for a metric that is maximised, an upper one
+        for a cost and what is minimised; for any other metric write ">= 0.9" or "<= 0.1". A plan
+        that breaks a limit on a cost is never run.
     sites: fnmatch patterns of site names; None: the operands of products and convolutions.
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.

@@ -151,7 +151,7 @@ function fillKey() {
 function fillWords() {
   const { complete, pruned, failed } = study.counts;
   const limits = Object.entries(study.limits).map(([metric, bound]) =>
-    `${metric} ${study.objectives[metric] === "max" ? "at least" : "at most"} ${number(bound)}`);
+    `${metric} ${study.lower.includes(metric) ? "at least" : "at most"} ${number(bound)}`);
   const ways = { min: "lowest", max: "highest" };
   const aims = Object.entries(study.objectives).map(([metric, way]) => `${ways[way]} ${metric}`);
   const runs = [`${complete} trials run`, pruned && `${pruned} beyond a limit, not run`, failed && `${failed} failed`];

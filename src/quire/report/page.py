@@ -33,6 +33,7 @@ def payload(results: StudyResults) -> dict[str, Any]:
         "name": results.name,
         "objectives": dict(results.objectives),
         "limits": dict(results.limits),
+        "lower": [metric for metric in results.limits if results.is_lower(metric)],
         "counts": _counts(results),
         "front": list(results.front),
         "chosen": _shown_first(results),

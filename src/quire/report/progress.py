@@ -80,11 +80,11 @@ def _best_so_far(
 
 
 def _within(results: StudyResults, trial: TrialRecord) -> bool:
-    """Whether a trial meets every limit; one on a metric to maximise is a lower bound."""
+    """Whether a trial meets every limit."""
     for metric, bound in results.limits.items():
         value = trial.metrics.get(metric)
         if value is None:
             return False
-        if value < bound if results.objectives.get(metric) == "max" else value > bound:
+        if value < bound if results.is_lower(metric) else value > bound:
             return False
     return True

@@ -9,6 +9,8 @@
   "objectives": {"loss": "min", "bits": "min"}, metric -> "min" | "max"; the page draws
                                                 the first upwards and the second across
   "limits": {"bits": 4.0},                      optional: metric -> bound
+  "lower": [],                                  optional: the limits that are lower bounds; else
+                                                those on objectives that are maximised
   "sites": [                                    in graph order
     {"name": "fc1.weight", "op": "linear", "role": "weight",
      "shape": [64, 32], "elements": 2048, "macs": 2048, "tie": "fc1.weight"}],
@@ -116,6 +118,7 @@ class StudyResults:
     sites: tuple[SiteRecord, ...]
     trials: tuple[TrialRecord, ...]
     limits: Mapping[str, float] = field(default_factory=dict[str, float])
+    lower: tuple[str, ...] | None = None
     front: tuple[int, ...] = ()
     chosen: int | None = None
     figures: tuple[Figure, ...] = ()
@@ -131,6 +134,12 @@ class StudyResults:
                     f"study {self.name!r}: 'front' and 'chosen' name trial {number}, "
                     f"which is not among its {len(numbers)} trials; write the study again"
                 )
+
+    def is_lower(self, metric: str) -> bool:
+        """Whether the limit on a metric is a lower bound."""
+        if self.lower is not None:
+            return metric in self.lower
+        return self.objectives.get(metric) == "max"
 
     def trial(self, number: int) -> TrialRecord:
         """The trial of that number; StudyError where there is none."""
@@ -152,6 +161,7 @@ class StudyResults:
                 name=str(data["name"]),
                 objectives=dict(data["objectives"]),
                 limits=_metrics(data.get("limits", {})),
+                lower=tuple(data["lower"]) if "lower" in data else None,
                 sites=tuple(_site(row) for row in data["sites"]),
                 trials=tuple(_trial(row) for row in data["trials"]),
                 front=tuple(int(number) for number in data.get("front", ())),

@@ -57,13 +57,25 @@ def test_pareto_front_is_what_nothing_dominates(dimensions: int) -> None:
     assert all(a[0] <= b[0] for a, b in itertools.pairwise(front))
 
 
-@pytest.mark.parametrize("bound", ["4", math.nan, None])
+@pytest.mark.parametrize("bound", ["4", ">= four", "> 4", ">= nan", math.nan, None])
 def test_a_limit_is_a_number(bound: float) -> None:
-    with pytest.raises(StudyError, match=r"limit 'bits' is .*: give a number"):
+    with pytest.raises(StudyError, match=r'limit \'bits\' is .*: give a number, or ">= number"'):
         Objectives({"loss": "min"}, {"bits": bound})
 
 
 def test_a_limit_on_a_measured_metric_needs_its_direction() -> None:
     goal = Objectives({"bits": "min"}, {"accuracy": 0.8})
-    with pytest.raises(StudyError, match="limit 'accuracy': nothing says"):
+    with pytest.raises(StudyError, match=r"limit 'accuracy': nothing says .* write \">= 0.8\" or"):
         goal.check_metrics(["accuracy", "bits"], ["bits"])
+
+
+def test_a_limit_in_words_says_which_side_is_meant() -> None:
+    goal = Objectives({"bits": "min"}, {"accuracy": ">= 0.8", "loss": "<=.5", "bits": 4})
+    goal.check_metrics(["accuracy", "bits", "loss"], ["bits"])
+    assert goal.bounds == {"accuracy": 0.8, "loss": 0.5, "bits": 4.0}
+    assert goal.lower == ["accuracy"]
+    assert goal.excess({"accuracy": 0.75, "loss": 0.25, "bits": 4.0}) == {
+        "accuracy": pytest.approx(0.05),
+        "loss": -0.25,
+        "bits": 0.0,
+    }

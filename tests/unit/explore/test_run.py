@@ -157,6 +157,25 @@ def test_a_limit_on_a_measured_metric_shuts_trials_out_of_the_results(
     assert all(t.metrics["error"] <= worst / 10 for t in study.pareto())
 
 
+def test_the_fewest_bits_under_a_limit_on_what_is_no_objective(task: Task, storage: str) -> None:
+    def evaluate(q: nn.Module) -> dict[str, float]:
+        error = task.evaluate(q)["error"]
+        return {"error": error, "quality": -error}
+
+    errors = [t.metrics["error"] for t in run(task, storage).trials[1:5]]
+    bound = errors[1]  # that of mxint4
+    goal = {"objectives": {"bits": "min", "error": "min"}, "limits": {"quality": f">= {-bound}"}}
+    study = run(replace(task, evaluate=evaluate), storage, name="quality", **goal)
+    assert [t.label for t in study.trials[1:5]] == [f"uniform {name}" for name in FORMATS]
+    assert study.trials[1] not in study.feasible
+    assert study.trials[2] in study.feasible
+    assert all(t.metrics["error"] <= bound for t in study.feasible)
+    assert study.results()["limits"] == {"quality": -bound}
+    assert study.results()["lower"] == ["quality"]
+    again = run(replace(task, evaluate=evaluate), storage, name="quality", trials=20, **goal)
+    assert [t.metrics for t in again.trials] == [t.metrics for t in study.trials]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -106,6 +106,10 @@ def test_progress_of_a_metric_to_maximise_obeys_a_lower_bound():
     assert trace(progress(results), "mixed")["y"] == [0.5, 0.5, 0.5, 0.5]
     results = dataclasses.replace(RESULTS, objectives={"loss": "max"}, limits={"loss": 0.6})
     assert [curve["name"] for curve in progress(results)["data"]] == []
+    results = dataclasses.replace(RESULTS, limits={"loss": 0.1}, lower=("loss",))
+    assert trace(progress(results), "mixed")["y"] == [0.5, 0.5, 0.2, 0.2]
+    results = dataclasses.replace(RESULTS, limits={"loss": 0.6}, lower=("loss",))
+    assert [curve["name"] for curve in progress(results)["data"]] == []
 
 
 def test_progress_of_one_family_is_one_curve_of_all_trials():
