@@ -18,6 +18,7 @@ from quire.hardware.linear import MAX_ACCUMULATOR
 from quire.hardware.lookup import WIDEST_TABLE, Chain, lookup
 from quire.hardware.lowerings import LOWERINGS
 from quire.hardware.nodes import (
+    ONE_CAST,
     cast_key,
     cast_name,
     check_axis,
@@ -213,7 +214,7 @@ class Lowering:
         count = len(self.readers[node])
         if isinstance(value, Chain):
             if count > 1:
-                raise HardwareError(needs_format(node))
+                raise HardwareError(ONE_CAST)
             return value
         if count <= 1:
             return value

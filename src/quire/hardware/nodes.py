@@ -118,9 +118,12 @@ def sample_shape(node: Node) -> tuple[int, ...]:
     return tuple(found.example[1:]) or (1,)
 
 
+ONE_CAST = (
+    "the result of a function goes to one scalar cast: give its output site a format, as "
+    "plan.for_hardware(graph, calibration) does"
+)
+
+
 def needs_format(node: Node) -> str:
-    """What to say of a node whose value is a function that has yet to be cast."""
-    return (
-        f"{node.meta.get('quire_path') or node.name}: the result of a function goes to one scalar "
-        "cast: give its output site a format, as plan.for_hardware(graph, calibration) does"
-    )
+    """What to say to a reader of a node whose value is a function that has yet to be cast."""
+    return f"{node.meta.get('quire_path') or node.name}: {ONE_CAST}"

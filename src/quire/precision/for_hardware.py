@@ -120,9 +120,9 @@ def _width(plan: Plan, known: dict[str, Site], nodes: dict[str, Node], site: Sit
 def _needs_output(plan: Plan, known: dict[str, Site], node: Node) -> bool:
     """Whether the result of a function goes anywhere but to one cast to a scalar format."""
     readers = [s for s in known.values() if s.arg is not None and _reads(s, node)]
-    entries = {plan[s.tie] for s in readers if s.tie in plan}
-    one_cast = len(entries) == 1 and len(readers) == len(node.users)
-    return not (one_cast and not next(iter(entries)).format.is_block)
+    entries = {plan.get(s.tie) for s in readers}
+    only = next(iter(entries)) if len(entries) == 1 else None
+    return only is None or len(readers) != len(node.users) or only.format.is_block
 
 
 def _reads(site: Site, node: Node) -> bool:

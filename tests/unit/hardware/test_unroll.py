@@ -12,6 +12,7 @@ import quire
 from quire.errors import HardwareError
 from quire.hardware import Design, Stalls
 from quire.hardware.adders import AdderGraph, csd, solve
+from quire.hardware.cost import LUT_OF_SUM
 from quire.hardware.lint import lint
 
 
@@ -150,6 +151,12 @@ def test_one_layer_unrolled_beside_a_folded_one(
     ]
     run = design.simulate(x)
     assert (run.latency, run.interval) == (design.latency, design.interval)
+    cost = design.cost()
+    assert (cost.latency, cost.interval) == (run.latency, run.interval)
+    adders = next(stage.sum_bits for stage in design.stages if stage.kind == "unrolled")
+    assert adders > 6 * 4  # a sum or more for each output
+    assert LUT_OF_SUM * adders < cost.layers["m0"].LUT
+    assert quire.hardware.Design.load(tmp_path / "mixed").cost() == cost
 
 
 def test_fewer_levels_between_registers_take_more_cycles(

@@ -72,6 +72,21 @@ def test_a_table_before_a_scalar_cast_needs_no_format_of_its_own(
     assert "gelu.output" not in plan
 
 
+def test_a_table_that_a_sum_reads_too_needs_a_format(x: Tensor) -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gelu, self.back = nn.GELU(), nn.Linear(40, 40)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.gelu(x)
+            return h + self.back(h)
+
+    graph = captured(Skip(), x)
+    plan = quire.Plan.uniform(graph, "fixed(8,4)").for_hardware(graph, (x,), quiet=True)
+    assert plan["gelu.output"].format.bits == 16
+
+
 def test_an_input_has_the_format_of_its_only_cast(x: Tensor) -> None:
     graph = captured(nn.Linear(40, 3), x)
     plan = quire.Plan.uniform(graph, "bm(e=2,m=3)").for_hardware(graph, (x,), quiet=True)
