@@ -23,6 +23,7 @@ from quire.software.kernels import Weight
 from quire.software.mx.layout import block_size, pack, row_blocks, unpack
 
 ROWS, CHUNK, PADDING = 64, 64, 128
+_LARGEST_SHIFT = 127  # 2^127 is the largest power of two in float32
 _ROW_SHAPE, _COLUMN_SHAPE = (4, 2, 8), (4, 2, 4, 2)  # (warp, half, r), (step, g, q, parity)
 
 
@@ -150,7 +151,8 @@ def tile(weight: Weight, format: Format, k: int, dtype: torch.dtype) -> Weight |
     """A plain weight (n, k) in the tiled layout; None where that does not hold it exactly.
 
     That is: where a scale is NaN, where a code of 8 or 4 bits is the lowest (-2, which encoders
-    never give), and where the scales of one row span more than 127 binades.
+    never give), where the scales of one row span more than 127 binades, and where a row of 4 bits
+    has a scale above 2^123.
     Returns codes (tiles, chunks, bytes), scales (tiles, chunks, bytes) and row_scale (n,): float32
     powers of two with which the kernel multiplies the sums of each row.
     """
@@ -164,7 +166,7 @@ def tile(weight: Weight, format: Format, k: int, dtype: torch.dtype) -> Weight |
     shift = _shift(scales, empty, offset, lowest, highest)
     fields = torch.where(empty, zero, scales + offset - shift)
     lost = ~empty & ((fields < lowest) | (fields > highest) | (scales == 255))
-    lost |= is_zero & ~empty & (fields == zero)
+    lost |= (is_zero & ~empty & (fields == zero)) | (shift > _LARGEST_SHIFT)
     lowest_code = -(1 << format.bits - 1)
     if lost.any() or (coding.is_symmetric and (q == lowest_code).any()):
         return None
