@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NAME = re.compile(r"(?:#|//) (add to )?([\w/.]+\.(?:py|sv))\n")
+NAME = re.compile(r"(?:#|//) (add to )?([\w/.]+\.(?:py|sv|cu))\n")
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def blocks(path: Path) -> Iterator[Block]:
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 def test_the_blocks_of_a_tutorial_parse(path: Path) -> None:
     found = list(blocks(path))
-    assert {block.language for block in found} <= {"python", "systemverilog", "sh", "text"}
+    assert {block.language for block in found} <= {"python", "systemverilog", "cpp", "sh", "text"}
     assert path.read_text().count("```") == 2 * len(found)
     python = [block for block in found if block.language == "python"]
     assert len(python) >= 4
     for block in python:
         ast.parse(block.text, filename=f"{path}:{block.line}")
         assert max(map(len, block.text.splitlines())) <= 100
-    assert all(block.file for block in found if block.language == "systemverilog")
+    assert all(block.file for block in found if block.language in ("systemverilog", "cpp"))
     assert "@" not in re.sub(r"^\s*@\w.*$|[\w.]+@[\w.]+|::@\w+", "", path.read_text(), flags=re.M)
 
 
