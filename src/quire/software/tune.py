@@ -33,7 +33,7 @@ def tune(
     device, rows = bench.needs_cuda(), list[Row]()
     name = torch.cuda.get_device_name(device)
     for product in products:
-        _add(rows, [_row(name, BF16, product, "torch", bench.time_bfloat16(product))], tell)
+        _add(rows, [_row(name, BF16, product, "cuBLAS", bench.time_bfloat16(product))], tell)
         for format in formats:
             held = bench.held_weight(format, product.n, product.k)
             _add(rows, _measured(name, held, product, tell)[:keep], tell)
