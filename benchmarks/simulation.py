@@ -3,8 +3,10 @@
 The cocotb test drives and compares every beat from Python: one coroutine a port, one rising edge a
 step. Both run the same random bytes on the same Verilator without pauses, until each has taken the
 given seconds; builds and cocotb's start-up are not counted. Seconds are those of the processor, so
-that others on the machine do not count. The outputs must be equal. Without a folder: the
-jet-tagging MLP 16-64-32-32-5 in 8 bits with random weights.
+that others on the machine do not count. The outputs must be equal. Without a folder there are two
+tops with random weights in 8 bits: "every cycle" is an MLP 16-16-8 with all lanes, which takes a
+beat in and gives one in each cycle, so that the test drives each; "folded" is the jet-tagging MLP
+16-64-32-32-5 at an interval of 160 cycles, in most of which the test only waits.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Runner, get_runner
 
 from quire.hardware.emitted import Emitted, Port
-from quire.hardware.simulate import run_simulation
+from quire.hardware.simulate import LONG_RUN, run_simulation
 from quire.hardware.toolchain import verilator_environment
 
 JOB = "QUIRE_BENCHMARK_JOB"  # the folder through which the cocotb test gets its beats
@@ -42,22 +44,34 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=5.0)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        emitted = Emitted.read(given.folder or _jet_tagging(Path(name) / "jet"))
-        quire = _quire(emitted, given.seconds)
-        cocotb_rate = _cocotb(emitted, given.seconds)
-    record(
-        "simulation",
-        {
-            "top": str(given.folder or "jet-tagging MLP"),
-            "quire, cycles/s": round(quire),
-            "cocotb, cycles/s": round(cocotb_rate),
-            "ratio": round(quire / cocotb_rate, 1),
-        },
-    )
+        made = {top: Path(name) / top.replace(" ", "_") for top in TOPS}
+        folders = made if given.folder is None else {str(given.folder): given.folder}
+        for top in TOPS if given.folder is None else ():
+            _emit(made[top], *TOPS[top])
+        rows = {top: _compared(Emitted.read(at), given.seconds) for top, at in folders.items()}
+    record("simulation", rows)
 
 
-def _jet_tagging(folder: Path) -> Path:
-    """Emit the MLP with an interval of 160 cycles."""
+def _compared(emitted: Emitted, seconds: float) -> dict[str, float]:
+    """Both rates on one top."""
+    quire, cocotb_rate = _quire(emitted, seconds), _cocotb(emitted, seconds)
+    ports = (*emitted.inputs, *emitted.outputs)
+    return {
+        "beats a cycle": round(sum(port.beats for port in ports) / emitted.interval, 3),
+        "quire, cycles/s": round(quire),
+        "cocotb, cycles/s": round(cocotb_rate),
+        "ratio": round(quire / cocotb_rate, 1),
+    }
+
+
+TOPS = {  # sizes of an MLP, lanes of its layers
+    "every cycle": ((16, 16, 8), {"0": (16, 16), "2": (16, 8)}),
+    "folded": ((16, 64, 32, 32, 5), {"0": (8, 1), "2": (4, 4), "4": (8, 1), "6": (1, 1)}),
+}
+
+
+def _emit(folder: Path, sizes: tuple[int, ...], lanes: dict[str, tuple[int, int]]) -> None:
+    """Emit an MLP in fixed(8,f)."""
     import torch
     from torch import nn
 
@@ -65,16 +79,14 @@ def _jet_tagging(folder: Path) -> Path:
     from quire.precision import fit_fixed
 
     torch.manual_seed(0)
-    sizes = (16, 64, 32, 32, 5)
     linears = [nn.Linear(*pair) for pair in itertools.pairwise(sizes)]
     layers = [layer for linear in linears for layer in (linear, nn.ReLU())]
-    x = torch.randn(256, 16)
+    x = torch.randn(256, sizes[0])
     graph = quire.capture(nn.Sequential(*layers[:-1]).eval(), (x[:8],))
     plan = fit_fixed(graph, (x,), 8)
     plan = plan | fit_fixed(graph, (x,), {"output.0": 8}, ["output.0"])
-    lanes = {"0": (8, 1), "2": (4, 4), "4": (8, 1), "6": (1, 1)}
-    quire.emit(quire.quantize(graph, plan.for_hardware(graph, (x,))), folder, lanes)
-    return folder
+    fitted = plan.for_hardware(graph, (x,), quiet=True)
+    quire.emit(quire.quantize(graph, fitted), folder, lanes)
 
 
 def _beats(emitted: Emitted, samples: int) -> dict[str, np.ndarray]:
@@ -86,9 +98,8 @@ def _beats(emitted: Emitted, samples: int) -> dict[str, np.ndarray]:
     }
 
 
-def _rate(measure: Callable[[int], tuple[int, float]], seconds: float) -> float:
+def _rate(measure: Callable[[int], tuple[int, float]], seconds: float, samples: int = 3) -> float:
     """Cycles a second of a run that takes at least `seconds`; measure(samples): cycles, seconds."""
-    samples = 3
     while True:
         cycles, taken = measure(samples)
         if taken >= seconds:
@@ -105,8 +116,9 @@ def _quire(emitted: Emitted, seconds: float) -> float:
         run = run_simulation(emitted.folder, inputs)
         return run.cycles, sum(os.times()[:4]) - start
 
-    measure(1)  # builds
-    return _rate(measure, seconds)
+    long = LONG_RUN // emitted.interval + 1
+    measure(long)  # builds the simulator of long runs
+    return _rate(measure, seconds, long)
 
 
 def _cocotb(emitted: Emitted, seconds: float) -> float:
