@@ -104,9 +104,9 @@ def split_sign(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def join_sign(sign: Tensor, magnitude: Tensor) -> Tensor:
-    """The inverse of `split_sign`."""
+    """The inverse of `split_sign`; uses up the memory of `sign`."""
     c = carrier_of(magnitude)
-    return c.to_float(c.to_bits(magnitude) | sign)
+    return c.to_float(sign.bitwise_or_(c.to_bits(magnitude)))
 
 
 def at_most(a: Tensor, highest: float) -> Tensor:
@@ -187,10 +187,11 @@ class FloatGrid:
         if self.fraction_bits == 0 or self.emax + 1 + drop > c.bias:
             return self._by_significand(a, drop)
         # Adding 2^(exponent + drop) leaves the wanted bits, as in `round_to_multiple`.
+        # In place, because in eager mode fresh memory costs more than the arithmetic.
         field = c.to_bits(a) & c.infinity_bits
-        field = field.clamp(min=(self.emin + c.bias) << c.mantissa)
-        magic = c.to_float(field + (drop << c.mantissa))
-        return (a + magic) - magic
+        field.clamp_(min=(self.emin + c.bias) << c.mantissa)
+        magic = c.to_float(field.add_(drop << c.mantissa))
+        return (a + magic).sub_(magic)
 
     def _by_significand(self, a: Tensor, drop: int) -> Tensor:
         """For ties between powers of two, and for exponents up to those of the carrier."""
@@ -221,10 +222,15 @@ def divide_moderate(a: Tensor, b: Tensor) -> Tensor:
     float32 numbers (Markstein, "Computation of elementary functions on the IBM RISC System/6000
     processor", 1990; tests/unit/formats/test_division.py has the cases).
     """
-    # Not in a plain export, whose graph may run without a compiler that fuses.
-    if a.dtype == torch.float32 and a.is_cuda and torch.compiler.is_dynamo_compiling():
-        return fused_quotient(a, b)
-    return divide(a, b)
+    return fused_quotient(a, b) if fuses(a) else divide(a, b)
+
+
+def fuses(a: Tensor) -> bool:
+    """Whether fused multiply-adds give quotients: in compiled GPU code.
+
+    Not in a plain export, whose graph may run without a compiler that fuses.
+    """
+    return a.dtype == torch.float32 and a.is_cuda and torch.compiler.is_dynamo_compiling()
 
 
 def fused_quotient(a: Tensor, b: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from quire.formats.carrier import (
     carrier_of,
     divide,
     divide_moderate,
+    fuses,
     join_sign,
     round_to_multiple,
     split_sign,
@@ -205,7 +206,7 @@ def _quotient(values: Tensor, scale: Tensor, scales: Scales, element: Scalar) ->
     """values / scale, an IEEE quotient for every value that does not round to a zero element."""
     if not scales.found or element.quantum_exponent < -64 or element.highest > 2.0**64:
         return divide(values, scale)
-    if not element.has_signed_zero:
+    if not element.has_signed_zero or not fuses(values):
         return divide_moderate(values, scale)
     sign, a = split_sign(values)
     return join_sign(sign, divide_moderate(a, scale))

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from quire.errors import FormatError
 from quire.formats.base import Scalar, floor_log2
@@ -92,16 +93,25 @@ def _cell_table(name: str, device: torch.device) -> Tensor:
 
 
 def looked_up(name: str, y: Tensor) -> Tensor:
-    """The entries nearest to float32 values from -1 to 1, by two reads of a small table.
+    """The entries nearest to float32 values, by two reads of a small table.
 
-    In compiled GPU code they cost a third of a chain of selects. NaN becomes any entry.
+    In compiled GPU code they cost a third of a chain of selects, in eager mode of a search. NaN
+    becomes any entry.
     """
     table = _cell_table(name, y.device)
-    magic = 1.5 * 2.0**FLOAT32.mantissa + _OFFSET
-    cell = FLOAT32.to_bits(y * _CELLS + magic) & (2 * _OFFSET - 1)
-    read = torch.ops.aten._unsafe_index.Tensor  # indices are masked, and need no check
-    above = (y >= read(table, [cell])).int()
-    return read(table, [2 * cell + above + 2 * _OFFSET])
+    magic = 1.5 * 2.0**FLOAT32.mantissa
+    first = FLOAT32.bits_of(magic)
+    bits = FLOAT32.to_bits((y * _CELLS).add_(magic + _OFFSET))
+    cell = bits.clamp_(first, first + 2 * _OFFSET - 1).sub_(first)  # as in `round_within`
+    above = y >= _read(table, cell)
+    return _read(table, cell.mul_(2).add_(above).add_(2 * _OFFSET))
+
+
+def _read(table: Tensor, index: Tensor) -> Tensor:
+    """Entries of a table; the indices are in range, and compiled code need not check them."""
+    if torch.compiler.is_compiling():
+        return torch.ops.aten._unsafe_index.Tensor(table, [index])
+    return table.index_select(0, index.flatten()).view(index.shape)
 
 
 @family("table", 'table("nf4")')
@@ -164,8 +174,7 @@ class Table(Scalar):
 
     def grid(self, y: Tensor) -> Tensor:
         if not torch.compiler.is_compiling():
-            nearest = torch.bucketize(y.contiguous(), self._thresholds(y), right=True)
-            return torch.where(y.isnan(), y, self._tensor(y).to(y.dtype)[nearest])
+            return torch.where(y.isnan(), y, self._searched(y))
         return self._selected(y, y * 0.0 + self.entries[0])  # NaN stays NaN
 
     def _selected(self, y: Tensor, value: Tensor) -> Tensor:
@@ -178,11 +187,18 @@ class Table(Scalar):
         return value
 
     def nearest(self, y: Tensor, lowest: float | None = None) -> Tensor:
-        if not torch.compiler.is_compiling():
-            return self.round(y, lowest)
-        if y.is_cuda and y.dtype == torch.float32 and torch.compiler.is_dynamo_compiling():
+        eager = not torch.compiler.is_compiling()
+        if y.dtype == torch.float32 and (eager or (y.is_cuda and is_dynamo_compiling())):
             return looked_up(self.name, y)
+        if eager:
+            return self._searched(y)
         return self._selected(y, torch.full_like(y, self.entries[0]))
+
+    def _searched(self, y: Tensor) -> Tensor:
+        """The entry nearest to `y`, by a search among the thresholds; NaN becomes the last."""
+        code = torch.bucketize(y.contiguous(), self._thresholds(y), out_int32=True, right=True)
+        entries = self._tensor(y).to(y.dtype)
+        return entries.index_select(0, code.flatten()).view(y.shape)
 
     def _thresholds(self, like: Tensor) -> Tensor:
         return torch.tensor(THRESHOLDS[self.name, like.dtype], dtype=like.dtype, device=like.device)

@@ -18,5 +18,8 @@ def test_a_look_up_gives_the_nearest_entry(name, device):
     neighbours = [torch.tensor(edges).nextafter(torch.tensor(end)) for end in (-math.inf, math.inf)]
     random = torch.empty(1 << 20).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     x = torch.cat([torch.tensor([*edges, -1.0, 1.0, 0.0, -0.0]), *neighbours, random])
+    beyond = torch.tensor([1.5, 1.97, 2.0, 3.0, 1e30, math.inf])
+    x = torch.cat([x, beyond, -beyond])
+    assert torch.equal(looked_up(name, x.to(device)).cpu(), Table(name).round(x))
     compiled = torch.compile(looked_up, fullgraph=True)
     assert torch.equal(compiled(name, x.to(device)).cpu(), Table(name).round(x))
