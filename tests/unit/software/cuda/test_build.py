@@ -18,7 +18,7 @@ def _fresh(monkeypatch, tmp_path):
     """Nothing found before counts, and nothing is kept after."""
     monkeypatch.setenv("QUIRE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("CUDA_HOME", raising=False)
-    cached = (build.compiler, build.headers)
+    cached = (build.compiler, build.headers, build.can_build)
     for found in cached:
         found.cache_clear()
     yield
@@ -52,6 +52,14 @@ def test_without_nvcc_the_message_says_how_to_get_it(monkeypatch):
     with pytest.raises(KernelError, match=r"no nvcc: .*PATH.*install CUDA .*nvidia-cuda-nvcc"):
         build.compiler()
     assert not build.can_build()
+
+
+def test_a_machine_with_a_gpu_is_told_why_its_kernels_are_slower(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(build.torch.cuda, "is_available", lambda: True)
+    with pytest.warns(UserWarning, match=r"Triton kernels run instead of CUDA: no nvcc"):
+        assert not build.can_build()
+    assert not build.can_build()  # and said once
 
 
 def test_without_headers_the_message_names_the_package(monkeypatch):

@@ -8,10 +8,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+import torch
 
 from quire.errors import KernelError
 
@@ -62,11 +65,14 @@ def headers() -> Path:
     return found
 
 
+@cache
 def can_build() -> bool:
-    """Whether a compiler and CuTe's headers are there."""
+    """Whether a compiler and CuTe's headers are there; on a machine with a GPU says once why not."""
     try:
         return bool(compiler() and headers())
-    except KernelError:
+    except KernelError as error:
+        if torch.cuda.is_available():
+            warnings.warn(f"slower Triton kernels run instead of CUDA: {error}", stacklevel=2)
         return False
 
 
