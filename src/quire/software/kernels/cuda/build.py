@@ -67,7 +67,7 @@ def headers() -> Path:
 
 @cache
 def can_build() -> bool:
-    """Whether a compiler and CuTe's headers are there; on a machine with a GPU says once why not."""
+    """Whether a compiler and CuTe's headers are there; says once why not where a GPU is."""
     try:
         return bool(compiler() and headers())
     except KernelError as error:
