@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -22,13 +21,12 @@ from quire.graph.sites import sites
 from quire.ops.base import all_ops
 from quire.precision import Plan
 from quire.precision.cast import Axis
-from quire.precision.entry import Entry, EntryLike
+from quire.precision.entry import Entry
 from quire.precision.plan import read_entries, resolve
 from quire.software.mx.layout import supports
 from quire.software.mx.linear import TRANSPOSED, MXLinear, class_name, is_linear
 from quire.software.mx.ops import DTYPES
-
-PlanLike: TypeAlias = "Plan | Mapping[str, EntryLike] | str | os.PathLike[str] | Format"
+from quire.software.plans import PlanLike, check_plan
 
 FP32 = parse("fp32")
 AXES: dict[type[nn.Module], Axis] = {
@@ -165,8 +163,9 @@ def _axis(module: nn.Module, name: str, rank: int) -> Axis | None:
 def plan_of(value: PlanLike, weights: Iterable[str]) -> Plan:
     """A plan from a plan, a mapping, the path of a plan's file, or one format for `weights`.
 
-    Raises `PlanError` for a string that is neither a format nor a file.
+    Raises `PlanError` for a string that is neither a format nor a file, and for another type.
     """
+    check_plan(value)
     if isinstance(value, Format):
         return Plan(dict.fromkeys(weights, value))
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import list_mode_options
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
@@ -17,7 +18,7 @@ from quire.precision.inputs import flat_inputs
 from quire.precision.quantize import quantize
 from quire.software.backend import quire_backend
 from quire.software.passes import PASSES, Pass
-from quire.software.plans import PlanLike, plan_for
+from quire.software.plans import PlanLike, check_plan, plan_for
 from quire.software.program import Options, Program
 from quire.software.report import Report
 
@@ -48,16 +49,32 @@ def compile(
     again when a parameter was written. A model that cannot be captured as one graph goes through
     Dynamo, graph by graph, with the same passes (`torch.compile(model, backend="quire")`).
 
-    Raises `CompileError` for a model that is no module, `PlanError` for a plan that does not fit.
+    A parameter that is replaced, not written, is not seen: compile the model again.
+
+    Raises `CompileError` for a model that is no module and for an unknown mode, `PlanError` for a
+    plan that does not fit.
     """
     if not isinstance(model, nn.Module):
         raise CompileError(f"compile takes an nn.Module, not a {type(model).__name__}")
+    _check(plan, mode, example_inputs, compiler)
     if plan is not None and "quire_plan" in getattr(model, "meta", {}):
         raise CompileError("the graph is quantized already: compile it without a plan")
     compiled = Compiled(model, plan, Options(mode, passes, compiler))
     if example_inputs is not None:
         compiled.capture(example_inputs)
     return compiled
+
+
+def _check(plan: Any, mode: str | None, example_inputs: Any, compiler: str) -> None:
+    """Raise where an argument is of no legal kind, before anything is captured."""
+    if plan is not None:
+        check_plan(plan)
+    if mode is not None and compiler == "inductor" and mode not in list_mode_options():
+        legal = ", ".join(map(repr, list_mode_options()))
+        raise CompileError(f"mode={mode!r} is none of torch.compile's: give {legal}, or None")
+    if example_inputs is not None and not isinstance(example_inputs, tuple | Mapping):
+        given = type(example_inputs).__name__
+        raise CompileError(f"example_inputs is a {given}: give a tuple, such as (x,), or a dict")
 
 
 @dataclass

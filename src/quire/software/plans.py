@@ -24,6 +24,15 @@ PlanLike: TypeAlias = "Plan | Mapping[str, EntryLike] | str | os.PathLike[str] |
 operand of a product."""
 
 
+def check_plan(plan: object) -> None:
+    """Raise `PlanError` where something is in none of the forms of a plan."""
+    if not isinstance(plan, Mapping | str | os.PathLike | Format):
+        raise PlanError(
+            f"plan={plan!r} is no plan: give a quire.Plan, {{site or pattern: format}}, the path of"
+            " a plan's file, or one format"
+        )
+
+
 def plan_for(graph: GraphModule, plan: PlanLike, *, partial: bool = False) -> Plan:
     """The plan of a captured graph.
 

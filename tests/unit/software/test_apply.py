@@ -292,3 +292,8 @@ def test_refusals_change_nothing(plan, message):
     with pytest.raises(PlanError, match=message):
         apply(live, plan, quiet=True)
     assert all(torch.equal(before[name], value) for name, value in live.state_dict().items())
+
+
+def test_what_is_no_plan_is_refused():
+    with pytest.raises(PlanError, match=r"plan=None is no plan: give a quire\.Plan"):
+        apply(nn.Linear(2, 2), None)  # type: ignore[arg-type]

@@ -240,6 +240,20 @@ def test_a_model_that_fixes_its_batch_is_compiled_for_each() -> None:
     assert torch.equal(fast(rows(8)), FixedBatch()(rows(8)))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"plan": 3}, "plan=3 is no plan: give a quire.Plan"),
+        ({"mode": "fastest"}, "mode='fastest' is none of .*'reduce-overhead'"),
+        ({"example_inputs": torch.ones(1)}, r"example_inputs is a Tensor: give a tuple, such as"),
+    ],
+    ids=["plan", "mode", "example_inputs"],
+)
+def test_arguments_of_no_legal_kind_are_refused_at_once(arguments, message) -> None:
+    with pytest.raises((CompileError, PlanError), match=message):
+        quire.compile(nn.Linear(2, 2), **arguments)
+
+
 def test_errors_name_what_is_wrong() -> None:
     with pytest.raises(CompileError, match=r"compile takes an nn\.Module, not a function"):
         quire.compile(batch)
