@@ -6,6 +6,7 @@ import bisect
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -87,9 +88,17 @@ def cells(name: str) -> list[float]:
     return limits + pairs
 
 
-@torch.compiler.assume_constant_result
 def _cell_table(name: str, device: torch.device) -> Tensor:
     return torch.tensor(cells(name), dtype=torch.float32, device=device)
+
+
+_kept_table = cache(_cell_table)
+
+
+@torch.compiler.assume_constant_result
+def _constant_table(name: str, device: torch.device) -> Tensor:
+    """The same tensor in every call: Dynamo refuses two constants of one function in a graph."""
+    return _kept_table(name, device)
 
 
 def looked_up(name: str, y: Tensor) -> Tensor:
@@ -98,7 +107,8 @@ def looked_up(name: str, y: Tensor) -> Tensor:
     In compiled GPU code they cost a third of a chain of selects, in eager mode of a search. NaN
     becomes any entry.
     """
-    table = _cell_table(name, y.device)
+    make = _constant_table if is_dynamo_compiling() else _cell_table
+    table = make(name, y.device)
     magic = 1.5 * 2.0**FLOAT32.mantissa
     first = FLOAT32.bits_of(magic)
     bits = FLOAT32.to_bits((y * _CELLS).add_(magic + _OFFSET))
