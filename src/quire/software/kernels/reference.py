@@ -83,12 +83,20 @@ def _values(codes: Tensor, format: Block) -> Tensor:
 
 def linear(x: Tensor, weight: Weight, bias: Tensor | None, format: Block, n: int) -> Tensor:
     """x (m, k) times the dequantized weight (n, k), summed in fp32 and rounded once."""
-    k = x.shape[-1]
-    dtype = torch.bfloat16 if x.is_cuda and x.dtype == torch.bfloat16 else torch.float32
-    values = dequantize(weight.codes, weight.scales, format, k, dtype)
-    if dtype == x.dtype:  # an element is exact in bfloat16, and cuBLAS sums in fp32
-        return F.linear(x, values, None if bias is None else bias.to(dtype))
-    return F.linear(x.float(), values, None if bias is None else bias.float()).to(x.dtype)
+    multiply = _multiply_bfloat16 if x.is_cuda and x.dtype == torch.bfloat16 else _multiply
+    product = multiply(x, weight, format)
+    return (product if bias is None else product + bias).to(x.dtype)
+
+
+def _multiply(x: Tensor, weight: Weight, format: Block) -> Tensor:
+    values = dequantize(weight.codes, weight.scales, format, x.shape[-1], torch.float32)
+    return x.float() @ values.T
+
+
+def _multiply_bfloat16(x: Tensor, weight: Weight, format: Block) -> Tensor:
+    """An element is exact in bfloat16. With a float32 result cuBLAS adds parts in float32 too."""
+    values = dequantize(weight.codes, weight.scales, format, x.shape[-1], torch.bfloat16)
+    return torch.mm(x, values.T, out_dtype=torch.float32)
 
 
 def _blocks(x: Tensor, format: Block) -> Tensor:
