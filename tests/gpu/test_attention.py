@@ -27,6 +27,9 @@ LARGE = [
     Case((2, 8, 2, 1, 777, 128, 128), ("mxint6", "mxint6", "mxint8", "mxint4"), torch.bfloat16),
     Case((1, 2, 2, 130, 130, 128, 64), ("bfp(8,size=128)",) * 4, torch.bfloat16),
     Case((1, 2, 2, 130, 130, 32, 32), ("mxfp8_e4m3",) * 4, torch.bfloat16, "boolean"),
+    Case((2, 2, 1, 40, 75, 20, 24), MXINT8, torch.bfloat16),
+    Case((1, 2, 2, 64, 300, 128, 128), MXINT8, torch.bfloat16, is_causal=True),
+    Case((1, 2, 2, 33, 130, 64, 64), ("mxint6", "mxint6", "mxint8", "mxint4"), torch.float16),
 ]
 ALL = CASES + LARGE
 

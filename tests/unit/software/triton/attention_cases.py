@@ -106,4 +106,4 @@ def assert_is_attention(case: Case, found: Tensor, operands: tuple) -> None:
     assert found.dtype == case.dtype
     assert bool(((found.double() - expected).abs() <= bound + 1e-30).all())
     # A bound is worth something where few probabilities are near a boundary.
-    assert float((slack > 0).double().mean()) < 0.02
+    assert int((slack > 0).sum()) <= 3 + 0.02 * slack.numel()

@@ -94,8 +94,14 @@ def round_tile(x, AXIS: tl.constexpr, ROUNDING: tl.constexpr):
     """The cast of a float32 tile (R, C) along an axis, as `Format.quantize` gives it."""
     ELEMENT: tl.constexpr = ROUNDING.element
     if ROUNDING.size == 0:
-        rounded = round_element(x, ELEMENT)
-        return tl.where(x == x, rounded, x)
+        return tl.where(x == x, round_element(x, ELEMENT), x)
+    else:  # what follows a return is compiled too
+        return _round_blocks(x, AXIS, ROUNDING)
+
+
+@triton.jit
+def _round_blocks(x, AXIS: tl.constexpr, ROUNDING: tl.constexpr):
+    ELEMENT: tl.constexpr = ROUNDING.element
     R: tl.constexpr = x.shape[0]
     C: tl.constexpr = x.shape[1]
     SIZE: tl.constexpr = ROUNDING.size

@@ -28,6 +28,11 @@ NO_MASK, ADDED_MASK, VISIBLE_MASK = 0, 1, 2
 PIPELINED = 64 * 128
 """Values of a tile of keys up to which the next one is loaded meanwhile: shared memory is short."""
 
+CAST_INSIDE = 16
+"""Queries up to which keys and values are cast by the program that multiplies them. For more they
+are cast once, before: several programs would do it again, and Triton 3.6 gives wrong code for sm_90
+where an operand of wgmma, a tile 32 wide, is cast in the loop (addresses beyond shared memory)."""
+
 
 class Tile(NamedTuple):
     """Queries and keys of a program's tile, and its warps."""
@@ -291,7 +296,7 @@ def attention(
     bm, bn, warps = _tile(casts, queries, scores.is_slow or values.is_slow)
     bd, bw = (max(16, triton.next_power_of_2(size)) for size in (depth, width))
     key_cast, value_cast = _rounding(casts.key, bd), _rounding(casts.value, bn)
-    if queries > bm:  # several programs read a key: it is cast once
+    if queries > CAST_INSIDE:
         key, key_cast = _cast_before(key, 1, key_cast, scores, bn, bd), None
         value, value_cast = _cast_before(value, 0, value_cast, values, bn, bw), None
     given, kind = _mask(mask, (batch, heads, queries, keys), out)
