@@ -125,6 +125,8 @@ def test_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, and what they start, ignore Ctrl-C unless told otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(read_log(tmp_path, "finished")) < 20:
         assert process.poll() is None
