@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -54,6 +55,13 @@ def flat_inputs(graph: GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any
     values = list(bound.arguments.values())
     named = dict(zip(keywords, values[positional:], strict=True))
     return tree_flatten_spec((tuple(values[:positional]), named), spec)
+
+
+def leaves(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[Any]:
+    """Everything inside of the arguments of a call; at once where they are tensors by position."""
+    if not kwargs and all(isinstance(x, torch.Tensor) for x in args):
+        return args
+    return pytree.tree_leaves((args, kwargs))
 
 
 def make_examples(specs: InputSpecs) -> Any:

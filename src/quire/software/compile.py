@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from quire.errors import CaptureError, CompileError
 from quire.graph.capture import Examples, capture
-from quire.precision.inputs import flat_inputs
+from quire.precision.inputs import flat_inputs, leaves
 from quire.precision.quantize import quantize
 from quire.software.backend import quire_backend
 from quire.software.passes import PASSES, Pass
@@ -198,7 +198,7 @@ class Compiled(nn.Module):
     def _wants_gradients(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if not torch.is_grad_enabled():
             return False
-        tensors = (x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor))
+        tensors = (x for x in leaves(args, kwargs) if isinstance(x, Tensor))
         return any(p.requires_grad for p in self.model.parameters()) or any(
             x.requires_grad for x in tensors
         )
@@ -210,10 +210,11 @@ def _is_graph(model: nn.Module) -> bool:
 
 def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
     """Equal for calls that one graph serves: structure, dtypes, constants, sizes but of batches."""
-    leaves, structure = pytree.tree_flatten((args, kwargs))
-    shapes = (tuple(x.shape) for x in leaves if isinstance(x, Tensor))
-    batch = next((shape[0] for shape in shapes if shape), None)
-    return structure, tuple(_leaf(x, batch) for x in leaves)
+    found = leaves(args, kwargs)
+    # Flattening costs as much as a small model, and says nothing of tensors by position.
+    structure = None if found is args else pytree.tree_structure((args, kwargs))
+    batch = next((x.shape[0] for x in found if isinstance(x, Tensor) and x.ndim), None)
+    return structure, tuple(_leaf(x, batch) for x in found)
 
 
 _CONSTANTS = (int, float, str, type(None))
@@ -222,7 +223,7 @@ _CONSTANTS = (int, float, str, type(None))
 def _leaf(x: Any, batch: int | None) -> Hashable:
     if not isinstance(x, Tensor):
         return x if isinstance(x, _CONSTANTS) else type(x)
-    sizes: list[Any] = list(x.shape)
+    sizes: tuple[Any, ...] = x.shape
     if sizes and sizes[0] == batch:
-        sizes[0] = "batch"
-    return x.dtype, x.device, tuple(sizes)
+        sizes = ("batch", *sizes[1:])
+    return x.dtype, x.device, sizes

@@ -48,6 +48,9 @@ WAYS: dict[str, Callable[[nn.Module], Run]] = {
     "quire.compile, reduce-overhead": lambda model: compile(model, mode="reduce-overhead"),
     f"eager, {FORMAT}": _quantized,
     f"quire.compile, {FORMAT}": lambda model: compile(model, FORMAT),
+    f"quire.compile, {FORMAT}, reduce-overhead": lambda model: compile(
+        model, FORMAT, mode="reduce-overhead"
+    ),
     "torch.compile, max-autotune": lambda model: torch.compile(model, mode="max-autotune"),
 }
 """{how a model is run: what makes it a callable}; the one that compiles longest is the last."""

@@ -14,7 +14,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental import _config as symbolic_config
 
 from quire.precision.copying import copy_graph
-from quire.precision.inputs import flat_inputs
+from quire.precision.inputs import flat_inputs, leaves
 from quire.software.passes import PASSES, Pass
 from quire.software.passes.base import GRADIENTS
 from quire.software.report import Report
@@ -69,10 +69,10 @@ class Program:
         """What the graph returns for the inputs."""
         if self.static is not None:
             self.static.refresh()
-        flat = flat_inputs(self.graph, args, kwargs)
-        shapes = tuple(x.shape if isinstance(x, Tensor) else None for x in flat)
+        shapes = tuple(x.shape for x in leaves(args, kwargs) if isinstance(x, Tensor))
         if shapes in self._seen:
             return self._run(*args, **kwargs)
+        flat = flat_inputs(self.graph, args, kwargs)
         with _quiet(), _any_batch([(flat[i], axes) for i, axes in self._axes]):
             result = self._run(*args, **kwargs)
         self._seen.add(shapes)
