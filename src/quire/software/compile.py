@@ -133,7 +133,14 @@ class Compiled(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(super().__getattr__("model"), name)
+            found = getattr(super().__getattr__("model"), name)
+        if self.__dict__.get("_plan") and getattr(found, "__self__", None) is self.model:
+            raise AttributeError(
+                f"{name}() is a method of the model, which would run without the plan, in its own"
+                " formats: call the compiled model itself; for methods such as generate() put the"
+                " layers in codes with quire.apply(model, plan), or call `.model` as it was"
+            )
+        return found
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The graph for such arguments, captured at their first call."""

@@ -228,6 +228,30 @@ def test_a_model_without_one_graph_goes_through_dynamo() -> None:
     assert fast.report.placed == ["fc.input", "fc.weight", "fc.bias"]
 
 
+class Doubler(nn.Module):
+    scale = 2.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+    def twice(self, x: Tensor) -> Tensor:
+        return self.scale * self(x)
+
+
+def test_a_method_of_the_model_does_not_run_it_without_its_plan() -> None:
+    fast, plain = (quire.compile(Doubler(), plan, compiler="eager") for plan in ("mxint4", None))
+    assert fast.scale == 2.0
+    assert not hasattr(fast, "twice")
+    with pytest.raises(AttributeError, match=r"twice\(\) .* without the plan.*quire\.apply"):
+        fast.twice(torch.ones(1, 4))
+    x = torch.ones(1, 4)
+    assert torch.equal(plain.twice(x), plain.model.twice(x))
+
+
 class FixedBatch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(4, -1, 64).sum(0)
