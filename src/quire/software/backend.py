@@ -67,9 +67,10 @@ class _Dispatch:
     def __call__(self, *args: Any) -> Any:
         held, given = self._graph.split(args)
         key = (tuple(map(id, held)), self._sizes(given), torch.is_grad_enabled())
-        if key not in self._runs:
-            self._runs[key] = self._made(args, held, given)
-        return self._runs[key](tuple(given))
+        run = self._runs.get(key)
+        if run is None or (isinstance(run, Program) and run.is_stale):
+            run = self._runs[key] = self._made(args, held, given)
+        return run(tuple(given))
 
     def _sizes(self, given: Sequence[Any]) -> Hashable:
         """The sizes and constants that a program is made for: all but a batch that is free."""
@@ -77,7 +78,7 @@ class _Dispatch:
         return tuple(
             tuple(x.shape[1:] if is_free and 0 in slot.free else x.shape)
             if isinstance(x, Tensor)
-            else x
+            else (type(x), x)
             for slot, x in zip(self._slots(), given, strict=True)
         )
 
@@ -101,7 +102,7 @@ class _Dispatch:
             isinstance(x, Tensor) and x.requires_grad for x in args
         )
         module = self._graph.bound(held, root_module())
-        module.train(gradients)
+        module.train(self._graph.is_training)
         try:
             graph = capture(module, (tuple(given),), dynamic_batch=self._batch_is_free(given))
         except CaptureError as error:

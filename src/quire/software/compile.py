@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor import list_mode_options
 from torch.fx import GraphModule
+from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 from torch.utils import _pytree as pytree
 
 from quire.errors import CaptureError, CompileError
@@ -17,6 +18,7 @@ from quire.graph.capture import Examples, capture
 from quire.precision.inputs import flat_inputs, leaves
 from quire.precision.quantize import quantize
 from quire.software.backend import quire_backend
+from quire.software.dynamo_graph import DROPOUTS_DIFFER
 from quire.software.passes import PASSES, Pass
 from quire.software.plans import PlanLike, check_plan, plan_for
 from quire.software.program import Options, Program
@@ -192,9 +194,9 @@ class Compiled(nn.Module):
     def _program(
         self, captured: _Captured, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Program:
-        training, gradients = self.model.training, self._wants_gradients(args, kwargs)
+        training, gradients = _training(self.model), self._wants_gradients(args, kwargs)
         key = (training, gradients)
-        if key not in captured.programs:
+        if key not in captured.programs or captured.programs[key].is_stale:
             captured.graph.train(training)
             flat = flat_inputs(captured.graph, args, kwargs)
             captured.programs[key] = Program(
@@ -215,13 +217,26 @@ def _is_graph(model: nn.Module) -> bool:
     return "quire" in getattr(model, "meta", {})
 
 
+def _training(model: nn.Module) -> bool:
+    """The mode of the model, which is that of its dropouts too; raises `CompileError`."""
+    dropouts = (m for m in model.modules() if isinstance(m, _DropoutNd))
+    if any(dropout.training != model.training for dropout in dropouts):
+        raise CompileError(DROPOUTS_DIFFER)
+    return model.training
+
+
 def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:
-    """Equal for calls that one graph serves: structure, dtypes, constants, sizes but of batches."""
+    """Equal for calls that one graph serves: structure, dtypes, constants, sizes but of batches;
+    and what autocast does to the dtypes inside."""
     found = leaves(args, kwargs)
     # Flattening costs as much as a small model, and says nothing of tensors by position.
     structure = None if found is args else pytree.tree_structure((args, kwargs))
     batch = next((x.shape[0] for x in found if isinstance(x, Tensor) and x.ndim), None)
-    return structure, tuple(_leaf(x, batch) for x in found)
+    autocast = [
+        torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        for kind in ("cpu", "cuda")
+    ]
+    return structure, *autocast, tuple(_leaf(x, batch) for x in found)
 
 
 _CONSTANTS = (int, float, str, type(None))
@@ -229,7 +244,8 @@ _CONSTANTS = (int, float, str, type(None))
 
 def _leaf(x: Any, batch: int | None) -> Hashable:
     if not isinstance(x, Tensor):
-        return x if isinstance(x, _CONSTANTS) else type(x)
+        # With its type, since 1 == 1.0 == True.
+        return (type(x), x) if isinstance(x, _CONSTANTS) else type(x)
     sizes: tuple[Any, ...] = x.shape
     if sizes and sizes[0] == batch:
         sizes = ("batch", *sizes[1:])

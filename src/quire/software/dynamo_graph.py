@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.traceback import preserve_node_meta
 
+from quire.errors import CompileError
+
 _STACK = "nn_module_stack"
+DROPOUTS_DIFFER = (
+    "some dropouts of the model are in training mode and others are not, and a compiled graph has"
+    " one mode: call train() or eval() of the whole model"
+)
 _STEP = re.compile(r"\.?\b_(?:modules|parameters|buffers)\b|\[['\"]?([^'\"\]]+)['\"]?\]|\.?(\w+)")
 
 
@@ -66,6 +72,17 @@ class DynamoGraph:
             slots.append(slot)
         return DynamoGraph(GraphModule(graph, _copied(graph.graph)), _located(slots, placeholders))
 
+    @property
+    def is_training(self) -> bool:
+        """Whether a dropout of the graph is active: Dynamo has compiled each mode apart.
+
+        Raises `CompileError` where some are and others are not, since a graph has one mode.
+        """
+        active = {bool(flag) for node in self.module.graph.nodes for flag in _dropout_flags(node)}
+        if len(active) > 1:
+            raise CompileError(DROPOUTS_DIFFER)
+        return True in active
+
     def split(self, args: Sequence[Any]) -> tuple[list[Tensor], list[Any]]:
         """The tensors of modules among the arguments of a call, and what the caller gave."""
         pairs = list(zip(self.slots, args, strict=True))
@@ -80,6 +97,18 @@ class DynamoGraph:
         for node in copy.graph.nodes:
             _rename(node, prefix)
         return _Bound(copy, self.slots, held)
+
+
+def _dropout_flags(node: Node) -> Sequence[Any]:
+    """Whether a call of dropout is active, as its arguments say; nothing for other nodes."""
+    name = getattr(node.target, "__name__", "")
+    if name == "scaled_dot_product_attention":  # with 0 it may have no dropout at all
+        return [True] if _argument(node, "dropout_p", 4, 0.0) else []
+    return [_argument(node, "training", 2, True)] if "dropout" in name else []
+
+
+def _argument(node: Node, name: str, index: int, default: Any) -> Any:
+    return node.kwargs.get(name, node.args[index] if len(node.args) > index else default)
 
 
 class _Bound(nn.Module):

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.fx.experimental import _config as symbolic_config
 
+from quire.graph.rewrite import attribute
 from quire.precision.copying import copy_graph
 from quire.precision.inputs import flat_inputs, leaves
 from quire.software.passes import PASSES, Pass
 from quire.software.passes.base import GRADIENTS
 from quire.software.report import Report
-from quire.software.static import Static, hold_static
+from quire.software.static import Static, hold_static, stamps
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ class Program:
         """
         self.graph = copy_graph(graph)
         self.graph.meta[GRADIENTS] = gradients
+        buffers = _buffers(self.graph)
         for row in options.passes:
             report.outcomes.extend(row.apply(self.graph, examples))
+        self._folded = [t for name, t in buffers.items() if name not in _buffers(self.graph)]
+        self._stamp = stamps(self._folded)
         self.static: Static | None = None if gradients else hold_static(self.graph)
         report.note(_static_note(self.static, gradients))
         self._axes = _dynamic_axes(self.graph)
@@ -64,6 +68,11 @@ class Program:
         self._run = torch.compile(
             self.graph, fullgraph=True, mode=options.mode, backend=options.compiler
         )
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether a buffer was written that a pass has made part of the code, such as a mask."""
+        return stamps(self._folded) != self._stamp
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the graph returns for the inputs."""
@@ -77,6 +86,13 @@ class Program:
             result = self._run(*args, **kwargs)
         self._seen.add(shapes)
         return result
+
+
+def _buffers(graph: GraphModule) -> dict[str, Tensor]:
+    """The tensors that a graph reads by name and that are no parameters."""
+    names = {str(node.target) for node in graph.graph.find_nodes(op="get_attr")}
+    held = {name: attribute(graph, name) for name in names}
+    return {name: t for name, t in held.items() if not isinstance(t, nn.Parameter)}
 
 
 @contextmanager

@@ -6,7 +6,7 @@ version counters of PyTorch tell whether one was written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,28 +32,31 @@ class Static:
         held = (attribute(recipe, str(n.target)) for n in recipe.graph.find_nodes(op="get_attr"))
         self._sources = list({id(tensor): tensor for tensor in held}.values())
         self.values = self._computed()
-        self._stamp = self._stamps()
+        self._stamp = stamps(self._sources)
 
     def refresh(self, *, force: bool = False) -> bool:
         """Compute the values again, in place, if a parameter was written; whether that was so.
 
         A write through `parameter.data` is no write to PyTorch: `force` for those.
         """
-        stamp = self._stamps()
+        stamp = stamps(self._sources)
         if stamp == self._stamp and not force:
             return False
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             for value, new in zip(self.values, self._computed(), strict=True):
                 value.copy_(new)
         self._stamp = stamp
         return True
 
     def _computed(self) -> list[Tensor]:
-        with torch.no_grad():
+        # Values of a call under inference_mode could not be written in one under no_grad.
+        with torch.inference_mode(False), torch.no_grad():
             return list(self._recipe())
 
-    def _stamps(self) -> list[tuple[int, int]]:
-        return [(_version(tensor), tensor.data_ptr()) for tensor in self._sources]
+
+def stamps(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """What changes where one of the tensors is written, but for writes through `data`."""
+    return [(_version(tensor), tensor.data_ptr()) for tensor in tensors]
 
 
 def _version(tensor: Tensor) -> int:

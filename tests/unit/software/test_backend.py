@@ -149,3 +149,13 @@ def test_an_unknown_option_is_named() -> None:
 )
 def test_names_of_dynamo_are_module_paths(source: str, path: str) -> None:
     assert path_of(source) == path
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_dropout_follows_the_mode_of_the_model_and_not_gradients(training, gradients) -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Dropout(0.5)).train(training)
+    fast = torch.compile(model, backend="quire", options={"compiler": "eager"})
+    with torch.set_grad_enabled(gradients):
+        zeros = (fast(rows(8)) == 0).double().mean()
+    assert (0.3 < zeros < 0.7) if training else zeros == 0

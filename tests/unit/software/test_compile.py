@@ -252,6 +252,72 @@ def test_a_method_of_the_model_does_not_run_it_without_its_plan() -> None:
     assert torch.equal(plain.twice(x), plain.model.twice(x))
 
 
+class Constant(nn.Module):
+    def forward(self, x: Tensor, k: float) -> Tensor:
+        return x + 10 if k is True else x * k
+
+
+@torch.no_grad()
+def test_constants_that_python_takes_for_equal_are_captured_apart() -> None:
+    x, model = torch.arange(3), Constant()
+    fast = quire.compile(model, compiler="eager")
+    for k in (1, 1.0, True):
+        assert fast(x, k).dtype == model(x, k).dtype
+        assert torch.equal(fast(x, k), model(x, k))
+
+
+@torch.no_grad()
+def test_a_call_outside_of_autocast_is_not_served_by_one_inside() -> None:
+    model = nn.Linear(64, 8)
+    fast = quire.compile(model, compiler="eager")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fast(rows(2)).dtype == model(rows(2)).dtype == torch.bfloat16
+    assert torch.equal(fast(rows(2)), model(rows(2)))
+
+
+def test_weights_written_between_inference_mode_and_no_grad_are_cast_again() -> None:
+    model = nn.Linear(64, 8)
+    fast = quire.compile(model, "mxint8", compiler="eager")
+    with torch.inference_mode():
+        before = fast(rows(2))
+    with torch.no_grad():
+        model.weight.mul_(2)
+        model.bias.mul_(2)
+        assert torch.equal(fast(rows(2)), 2 * before)
+
+
+class Masked(nn.Module):
+    """Attention with its mask in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("visible", torch.ones(8, 8, dtype=torch.bool).tril())
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = (x @ x.transpose(-2, -1) / 8).masked_fill(~self.visible, -1e4)
+        return scores.softmax(-1) @ x
+
+
+@torch.no_grad()
+def test_a_mask_that_is_written_is_read_again() -> None:
+    model, x = Masked().eval(), batch(2)
+    fast = quire.compile(model, compiler="eager", example_inputs=(x,))
+    torch.testing.assert_close(fast(x), model(x))
+    assert fast.report.kept("fuse_attention")
+    model.visible.fill_(True)
+    torch.testing.assert_close(fast(x), model(x))
+    model.visible[3] = False  # a query that sees no key takes all alike
+    torch.testing.assert_close(fast(x), model(x))
+
+
+def test_dropouts_in_two_modes_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(64, 8), nn.Dropout(0.5)).eval()
+    fast = quire.compile(model, compiler="eager")
+    model[1].train()
+    with pytest.raises(CompileError, match=r"some dropouts .* call train"):
+        fast(rows(2))
+
+
 class FixedBatch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.reshape(4, -1, 64).sum(0)

@@ -24,7 +24,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @torch.library.custom_op("quire::mx_quantize", mutates_args=())
 def mx_quantize(x: Tensor, format: str) -> tuple[Tensor, Tensor]:
-    """The codes and scales of `x` (..., k) along its last axis, bit for bit `Format.encode`.
+    """The codes and scales of `x` (..., k) along its last axis, as `Format.encode` gives them.
 
     x: float32, bfloat16 or float16 with at least one axis. A block that holds NaN or Inf has the
         scale 255 (NaN), and codes that mean nothing.
@@ -133,7 +133,10 @@ def _(
 def _linear(
     x: Tensor, weight: Weight, bias: Tensor | None, format: Block, n: int, layout: str
 ) -> Tensor:
+    _check_bias(x, bias, n)
     rows = _rows(x)
+    weight = weight._replace(codes=weight.codes.contiguous(), scales=weight.scales.contiguous())
+    bias = None if bias is None else bias.to(x.dtype).contiguous()
     m, k = rows.shape
     case = case_of(x.device, format, m, n, k, x.dtype)
     kernel = select("mx_linear", case, layout)
@@ -180,7 +183,7 @@ def _gradients(ctx: Any, gradient: Tensor, bias: int) -> list[Tensor | None]:
     if ctx.needs_input_grad[0]:
         gradients[0] = _gradient_of_x(gradient, ctx)
     if ctx.needs_input_grad[bias]:
-        gradients[bias] = gradient.flatten(0, -2).sum(0).to(ctx.bias_dtype)
+        gradients[bias] = gradient.reshape(-1, gradient.shape[-1]).sum(0).to(ctx.bias_dtype)
     return gradients
 
 
@@ -217,6 +220,14 @@ def _check_dtype(name: str, format: str, dtype: torch.dtype) -> None:
     if dtype not in DTYPES:
         legal = ", ".join(map(str, DTYPES))
         raise FormatError(f"{format}: {name} is {dtype}, and the mx ops take {legal}")
+
+
+def _check_bias(x: Tensor, bias: Tensor | None, n: int) -> None:
+    if bias is not None and (bias.shape != (n,) or bias.device != x.device):
+        raise FormatError(
+            f"mx_linear: the bias of {n} outputs on {x.device} is ({n},) there, not"
+            f" {tuple(bias.shape)} on {bias.device}"
+        )
 
 
 def _check_plain(name: str, codes: Tensor, scales: Tensor, format: Block, k: int) -> None:

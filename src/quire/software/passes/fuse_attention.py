@@ -276,8 +276,9 @@ class Emitter:
             condition = self.emit(aten.logical_not.default, condition)
         if step.fill == float("-inf"):
             return condition
-        fill = max(step.fill, torch.finfo(query.meta["val"].dtype).min)
-        return self._as_added(condition, query, fill)
+        # A finite fill replaces scores; the lowest number, added, absorbs them. So a row that is
+        # hidden throughout has equal probabilities here too.
+        return self._as_added(condition, query, torch.finfo(query.meta["val"].dtype).min)
 
     def _as_added(self, visible: Node, query: Node, fill: float = float("-inf")) -> Node:
         """A boolean mask as one to add: 0 or `fill`."""

@@ -37,8 +37,8 @@ def linear_in_bf16(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
     narrow = to_bf16(x)
     if not x.is_cuda or x.dtype != torch.float32:
         return functional.linear(narrow.to(x.dtype), weight.to(x.dtype), bias)
-    rows = torch.mm(narrow.flatten(0, -2), weight.t(), out_dtype=torch.float32)
-    result = rows.unflatten(0, x.shape[:-1])
+    rows = torch.mm(narrow.reshape(-1, x.shape[-1]), weight.t(), out_dtype=torch.float32)
+    result = rows.reshape(*x.shape[:-1], rows.shape[-1])
     return result if bias is None else result + bias
 
 

@@ -1,11 +1,15 @@
 """The mx ops against `quire.formats`, bit for bit, and the linear against float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from quire.errors import FormatError
 from quire.formats import Encoded
+from quire.software.kernels import select
+from quire.software.mx import ops
 from quire.software.mx.layout import BLOCK_SIZES, ELEMENTS, format_of, pack, unpack
 from quire.software.mx.ops import mx_dequantize, mx_linear, mx_linear_tiled, mx_quantize
 
@@ -130,6 +134,46 @@ def test_opcheck(text):
         torch.library.opcheck(mx_linear, (x.requires_grad_(), codes, scales, b, text))
         arguments = (x, codes, scales, None, b, text, "plain", 6)
         torch.library.opcheck(mx_linear_tiled, arguments)
+
+
+def test_one_row_without_an_axis_of_rows_has_gradients():
+    codes, scales = mx_quantize(values((8, 32)), "mxint8")
+    x, bias = (torch.ones(n, requires_grad=True) for n in (32, 8))
+    mx_linear(x, codes, scales, bias, "mxint8").sum().backward()
+    assert torch.equal(bias.grad, torch.ones(8))
+    assert torch.equal(x.grad, mx_dequantize(codes, scales, "mxint8", 32, torch.float32).sum(0))
+
+
+def test_a_kernel_gets_contiguous_tensors(monkeypatch):
+    """Kernels read raw memory; a slice of a weight or a bias has strides."""
+    weight, x = values((8, 64)), values((2, 32))
+    codes, scales = mx_quantize(weight, "mxint8")
+    sliced, bias = (codes[:, :32], scales[:, :1]), values((16,))[::2]
+    seen = []
+
+    def spy(op, case, layout="plain"):
+        kernel = select(op, case, layout)
+
+        def run(x, weight, bias, format, n):
+            seen.extend((x, weight.codes, weight.scales, bias))
+            return kernel.run(x, weight, bias, format, n)
+
+        return replace(kernel, run=run)
+
+    monkeypatch.setattr(ops, "select", spy)
+    found = mx_linear(x, *sliced, bias, "mxint8")
+    assert len(seen) == 4
+    assert all(t.is_contiguous() for t in seen)
+    monkeypatch.undo()
+    alone = mx_quantize(weight[:, :32].contiguous(), "mxint8")
+    assert torch.equal(found, mx_linear(x, *alone, bias.clone(), "mxint8"))
+
+
+@pytest.mark.parametrize("shape", [(1,), (9,), (8, 1)])
+def test_a_bias_of_another_size_is_refused(shape):
+    codes, scales = mx_quantize(values((8, 32)), "mxint8")
+    with pytest.raises(FormatError, match=r"the bias of 8 outputs on cpu is \(8,\)"):
+        mx_linear(values((2, 32)), codes, scales, torch.zeros(shape), "mxint8")
 
 
 def test_empty_tensors():

@@ -92,11 +92,17 @@ def build(source: str, defines: Mapping[str, object], arch: str) -> Path:
     library = cache_folder() / "cuda" / f"{Path(source).stem}-{_key(source, defines, arch)}.so"
     if library.exists():
         return library
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
-        _run(command(source, defines, arch, made), source)
-        shutil.move(made, library)  # whole or not at all, whoever else builds it too
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder) / library.name
+            _run(command(source, defines, arch, made), source)
+            shutil.move(made, library)  # whole or not at all, whoever else builds it too
+    except OSError as error:
+        raise KernelError(
+            f"{source}: cannot be built into {library.parent}: {error}; $QUIRE_CACHE names"
+            " another folder"
+        ) from error
     return library
 
 
