@@ -37,6 +37,7 @@ AXES: dict[type[nn.Module], Axis] = {
 }
 """{module: the axis of its weight's site}, besides linear layers (docs/numerics.md, "Axes")."""
 
+SHARED = "another module shares the tensor: where the plan names it, it is rounded"
 GRAPH_ONLY = "no tensor of a linear layer: quire.compile(model, plan) applies it"
 _LABELS = ("qk", "pv", "scale", "mask", "input", "output")  # names of ops that are no op's own
 
@@ -166,16 +167,20 @@ def plan_of(value: PlanLike, weights: Iterable[str]) -> Plan:
     Raises `PlanError` for a string that is neither a format nor a file, and for another type.
     """
     check_plan(value)
-    if isinstance(value, Format):
-        return Plan(dict.fromkeys(weights, value))
     if isinstance(value, Mapping):
         return Plan(value)
-    if isinstance(value, str) and not Path(value).exists():
+    if isinstance(value, Format) or is_one_format(value):
         try:
-            return plan_of(parse(value), weights)
+            format = value if isinstance(value, Format) else parse(str(value))
         except FormatError as error:
             raise PlanError(f"plan={value!r} is neither a file nor a format: {error}") from None
+        return Plan(dict.fromkeys(weights, format))
     return load_patterns(value)
+
+
+def is_one_format(value: PlanLike) -> bool:
+    """Whether `plan_of` takes a plan for one format."""
+    return isinstance(value, Format) or (isinstance(value, str) and not Path(value).exists())
 
 
 def load_patterns(path: str | os.PathLike[str]) -> Plan:
@@ -202,11 +207,14 @@ def assign(
 ) -> Applied:
     """What a plan does to a model; see `quire.apply`. Raises `PlanError`."""
     known = places(model, tied)
-    given = plan_of(plan, [p.name for p in known.values() if p.is_weight_of_linear and p.alone])
+    linear = [place for place in known.values() if place.is_weight_of_linear]
+    given = plan_of(plan, [place.name for place in linear if place.alone])
     if graph is not None:
         patterns = {name: entry for name, entry in given.items() if _is_pattern(name)}
         given = Plan.from_patterns(graph, given) if patterns else spelled_out(given, graph)
     found = Applied()
+    if is_one_format(plan):
+        found.left.update({place.name: SHARED for place in linear if not place.alone})
     chosen = _chosen(given, known, model, found.left)
     weights = {name: entry for name, entry in chosen.items() if known[name].operand != "input"}
     inputs = {known[name].path: chosen[name] for name in chosen.keys() - weights.keys()}
