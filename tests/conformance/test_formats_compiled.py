@@ -65,7 +65,7 @@ def assert_same(compiled, eager):
         )
 
 
-def compiles_to_the_same(function, *inputs, **options):
+def assert_same_compiled(function, *inputs, **options):
     with torch.no_grad():
         compiled = torch.compile(function, fullgraph=True, **options)
         got = [t.clone() for t in compiled(*inputs)]  # before eager writes to the same tensors
@@ -87,19 +87,19 @@ def in_context(fmt: Format, axis: int):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_every_scalar_format_compiles(dtype):
     fitting = [f for f in SCALARS if accepts(f, dtype)]
-    compiles_to_the_same(lambda x: [f.quantize(x) for f in fitting], tensor((64, 95), dtype))
+    assert_same_compiled(lambda x: [f.quantize(x) for f in fitting], tensor((64, 95), dtype))
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_scale_rule_compiles(name):
     fmt = parse(name)
     x = tensor((80, 95), torch.float32)
-    compiles_to_the_same(lambda x: (fmt.quantize(x), fmt.quantize(x, 0)), x)
+    assert_same_compiled(lambda x: (fmt.quantize(x), fmt.quantize(x, 0)), x)
 
 
 def test_casts_between_other_ops_compile():
     fmt = parse("mxint8")
-    compiles_to_the_same(in_context(fmt, -1), tensor((64, 95), torch.float32), torch.empty(64, 95))
+    assert_same_compiled(in_context(fmt, -1), tensor((64, 95), torch.float32), torch.empty(64, 95))
 
 
 def across_layouts(fmt: Format, axes: tuple[int, int, int]):
@@ -120,7 +120,7 @@ def test_every_format_compiles_in_every_layout(fmt):
     half = torch.bfloat16 if accepts(fmt, torch.bfloat16) else dtype_of(fmt)
     cases = [((64, 95), dtype_of(fmt)), ((128, 96), dtype_of(fmt)), ((64, 95), half)]
     xs = [tensor(shape, dtype) for shape, dtype in cases]
-    compiles_to_the_same(across_layouts(fmt, (-1, 0, -1)), xs, torch.empty_like(xs[-1]))
+    assert_same_compiled(across_layouts(fmt, (-1, 0, -1)), xs, torch.empty_like(xs[-1]))
 
 
 @pytest.mark.nightly
@@ -128,7 +128,7 @@ def test_every_format_compiles_in_every_layout(fmt):
 def test_shapes_that_blocks_do_not_divide_compile(name):
     # Contexts other than those in which every format meets these axes.
     xs = [tensor(shape, torch.float32) for shape in ((3, 77, 40), (4096, 95), (95, 4096))]
-    compiles_to_the_same(across_layouts(parse(name), (1, -1, 0)), xs, torch.empty_like(xs[-1]))
+    assert_same_compiled(across_layouts(parse(name), (1, -1, 0)), xs, torch.empty_like(xs[-1]))
 
 
 @pytest.mark.nightly
@@ -150,7 +150,7 @@ def test_strided_inputs_compile(name):
     def function(turned: torch.Tensor, sparse: torch.Tensor):
         return fmt.quantize(turned), fmt.quantize(turned, 0), fmt.quantize(sparse)
 
-    compiles_to_the_same(function, x.T, x[:, ::2])
+    assert_same_compiled(function, x.T, x[:, ::2])
 
 
 @pytest.mark.nightly
@@ -163,4 +163,4 @@ def test_codes_compile(name):
         encoded = fmt.encode(x)
         return [fmt.decode(encoded, torch.float32), encoded.codes.float(), encoded.scales.float()]
 
-    compiles_to_the_same(function, x)
+    assert_same_compiled(function, x)

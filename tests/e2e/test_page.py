@@ -115,6 +115,7 @@ def test_the_page_fits_laptops_and_narrow_windows(browser: webdriver.Chrome):
             ),
             f"the page is wider than a window of {width} pixels",
         )
+        assert browser.execute_script("return innerWidth") <= width
     browser.set_window_size(1366, 1000)
 
 

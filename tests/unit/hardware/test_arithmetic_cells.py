@@ -597,6 +597,8 @@ def test_every_tool_accepts_the_cell_with_default_parameters(cell: str, tmp_path
 def test_lint_is_silent_with_all_parameters_of_the_bank(folder: Path):
     run_verilator([*LINT, "bank", "bank.sv", *SOURCES], folder, folder / "lint.log")
     run_slang([*SLANG, "bank", "bank.sv", *SOURCES], folder, folder / "slang.log")
+    assert "%Warning" not in (folder / "lint.log").read_text()
+    assert "0 errors, 0 warnings" in (folder / "slang.log").read_text()
 
 
 REFUSED = [
