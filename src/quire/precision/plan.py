@@ -140,13 +140,7 @@ class Plan(MutableMapping[str, Entry]):
 
         Raises `PlanError` that names the file for anything that is not a legal plan.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise PlanError(f"{path}: not JSON: {error}") from None
-        return Plan.from_json(data, graph, str(path))
+        return Plan.from_json(_load_json(path), graph, str(path))
 
     def __getitem__(self, name: str) -> Entry:
         return self._entries[name]
@@ -230,6 +224,20 @@ def _matches(pattern: str, entry: Entry, known: Mapping[str, Site]) -> list[Site
     if not legal:
         check_legal(matched[0], entry)
     return legal
+
+
+def load_entries(path: str | os.PathLike[str]) -> dict[str, Entry]:
+    """The entries of a plan's file, patterns as they stand; raises `PlanError`."""
+    return read_entries(_load_json(path), str(path))
+
+
+def _load_json(path: str | os.PathLike[str]) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise PlanError(f"{path}: not JSON: {error}") from None
 
 
 def read_entries(data: Any, source: str) -> dict[str, Entry]:

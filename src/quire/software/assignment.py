@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
 from quire.errors import FormatError, PlanError
-from quire.formats import Format, parse
+from quire.formats import parse
 from quire.graph.sites import sites
 from quire.ops.base import all_ops
 from quire.precision import Plan
 from quire.precision.cast import Axis
 from quire.precision.entry import Entry
-from quire.precision.plan import read_entries, resolve
+from quire.precision.plan import resolve
 from quire.software.mx.layout import supports
 from quire.software.mx.linear import TRANSPOSED, MXLinear, class_name, is_linear
 from quire.software.mx.ops import DTYPES
-from quire.software.plans import PlanLike, check_plan
+from quire.software.plans import PlanLike, check_plan, entries_of, one_format
 
 FP32 = parse("fp32")
 AXES: dict[type[nn.Module], Axis] = {
@@ -167,29 +164,8 @@ def plan_of(value: PlanLike, weights: Iterable[str]) -> Plan:
     Raises `PlanError` for a string that is neither a format nor a file, and for another type.
     """
     check_plan(value)
-    if isinstance(value, Mapping):
-        return Plan(value)
-    if isinstance(value, Format) or is_one_format(value):
-        try:
-            format = value if isinstance(value, Format) else parse(str(value))
-        except FormatError as error:
-            raise PlanError(f"plan={value!r} is neither a file nor a format: {error}") from None
-        return Plan(dict.fromkeys(weights, format))
-    return load_patterns(value)
-
-
-def is_one_format(value: PlanLike) -> bool:
-    """Whether `plan_of` takes a plan for one format."""
-    return isinstance(value, Format) or (isinstance(value, str) and not Path(value).exists())
-
-
-def load_patterns(path: str | os.PathLike[str]) -> Plan:
-    """The plan of a file, its patterns as they are."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{path}: cannot be read as a plan: {error}") from None
-    return Plan(read_entries(data, str(path)))
+    format = one_format(value)
+    return Plan(entries_of(value) if format is None else dict.fromkeys(weights, format))
 
 
 def spelled_out(plan: Plan, graph: GraphModule) -> Plan:
@@ -213,7 +189,7 @@ def assign(
         patterns = {name: entry for name, entry in given.items() if _is_pattern(name)}
         given = Plan.from_patterns(graph, given) if patterns else spelled_out(given, graph)
     found = Applied()
-    if is_one_format(plan):
+    if one_format(plan) is not None:
         found.left.update({place.name: SHARED for place in linear if not place.alone})
     chosen = _chosen(given, known, model, found.left)
     weights = {name: entry for name, entry in chosen.items() if known[name].operand != "input"}

@@ -101,6 +101,8 @@ class Compiled(nn.Module):
         self._plan, self._options = plan, options
         self._graphs: dict[Hashable, _Captured | Callable[..., Any]] = {}
         self.training = model.training
+        # Not looked for in every call: a large model has thousands of modules.
+        self._dropouts = [m for m in model.modules() if isinstance(m, _DropoutNd)]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns for the same arguments."""
@@ -194,7 +196,7 @@ class Compiled(nn.Module):
     def _program(
         self, captured: _Captured, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Program:
-        training, gradients = _training(self.model), self._wants_gradients(args, kwargs)
+        training, gradients = self._mode(), self._wants_gradients(args, kwargs)
         key = (training, gradients)
         if key not in captured.programs or captured.programs[key].is_stale:
             captured.graph.train(training)
@@ -203,6 +205,12 @@ class Compiled(nn.Module):
                 captured.graph, flat, self._options, self.report, gradients=gradients
             )
         return captured.programs[key]
+
+    def _mode(self) -> bool:
+        """Whether the model trains, and its dropouts with it; raises `CompileError`."""
+        if any(dropout.training != self.model.training for dropout in self._dropouts):
+            raise CompileError(DROPOUTS_DIFFER)
+        return self.model.training
 
     def _wants_gradients(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         if not torch.is_grad_enabled():
@@ -215,14 +223,6 @@ class Compiled(nn.Module):
 
 def _is_graph(model: nn.Module) -> bool:
     return "quire" in getattr(model, "meta", {})
-
-
-def _training(model: nn.Module) -> bool:
-    """The mode of the model, which is that of its dropouts too; raises `CompileError`."""
-    dropouts = (m for m in model.modules() if isinstance(m, _DropoutNd))
-    if any(dropout.training != model.training for dropout in dropouts):
-        raise CompileError(DROPOUTS_DIFFER)
-    return model.training
 
 
 def _signature(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable:

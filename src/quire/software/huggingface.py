@@ -6,9 +6,7 @@ model = AutoModelForCausalLM.from_pretrained(path, quantization_config=QuireConf
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, MutableSet
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +18,14 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from quire.errors import PlanError
-from quire.formats import Format
 from quire.precision import Plan
 from quire.precision.plan import read_entries
 from quire.software.apply import add_cast, input_options, round_parameter, swapped
-from quire.software.assignment import Applied, PlanLike, Swap, assign, load_patterns
+from quire.software.assignment import Applied, PlanLike, Swap, assign
 from quire.software.mx.layout import format_of, row_blocks, row_bytes
 from quire.software.mx.linear import TRANSPOSED, MXLinear, class_name
 from quire.software.mx.ops import mx_quantize
+from quire.software.plans import entries_of, one_format
 
 METHOD = "quire"
 logger = logging.getLogger(__name__)
@@ -58,10 +56,10 @@ def _as_json(plan: PlanLike | Mapping[str, Any]) -> str | dict[str, Any]:
 
     Of several patterns the last one counts, and transformers sorts what is an object.
     """
-    if isinstance(plan, Format) or (isinstance(plan, str) and not Path(plan).exists()):
+    if one_format(plan) is not None:
         return str(plan)
-    if isinstance(plan, str | os.PathLike):
-        return _as_json(load_patterns(plan))
+    if not isinstance(plan, Mapping):
+        return _as_json(Plan(entries_of(plan)))
     data: dict[str, Any] = dict(plan) if "entries" in plan else Plan(plan).to_json()
     entries = data["entries"]
     return {**data, "entries": [list(pair) for pair in dict(entries).items()]}

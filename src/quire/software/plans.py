@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -11,13 +10,13 @@ from typing import TypeAlias
 
 from torch.fx import GraphModule
 
-from quire.errors import PlanError
+from quire.errors import FormatError, PlanError
 from quire.formats import Format, parse
 from quire.graph.sites import Site, sites
 from quire.precision import Plan
 from quire.precision.entry import Entry, EntryLike
 from quire.precision.legal import suits
-from quire.precision.plan import read_entries
+from quire.precision.plan import load_entries
 
 PlanLike: TypeAlias = "Plan | Mapping[str, EntryLike] | str | os.PathLike[str] | Format"
 """A plan, a mapping {site or pattern: format}, the path of a plan's file, or one format for every
@@ -43,34 +42,39 @@ def plan_for(graph: GraphModule, plan: PlanLike, *, partial: bool = False) -> Pl
     """
     if isinstance(plan, Plan) and not partial:
         return plan
-    if isinstance(plan, Format) or (isinstance(plan, str) and not _is_file(plan)):
-        return Plan.uniform(graph, _format(plan))
-    if isinstance(plan, str | os.PathLike):
-        plan = _read(plan)
-    entries = {name: Entry.of(value) for name, value in plan.items()}
+    format = one_format(plan)
+    if format is not None:
+        return Plan.uniform(graph, format)
+    entries = entries_of(plan)
     if partial:
         known = sites(graph)
         entries = {name: e for name, e in entries.items() if _concerns(name, e, known)}
     return Plan.from_patterns(graph, entries)
 
 
+def one_format(plan: object) -> Format | None:
+    """The format that stands for a whole plan, or None where the plan names sites or is a file.
+
+    Raises `PlanError` for a string that is neither a file nor a format.
+    """
+    if isinstance(plan, str) and not _is_file(plan):
+        try:
+            return parse(plan)
+        except FormatError as error:
+            raise PlanError(f"plan={plan!r} is neither a file nor a format: {error}") from None
+    return plan if isinstance(plan, Format) else None
+
+
+def entries_of(plan: PlanLike) -> dict[str, Entry]:
+    """{site or pattern: entry} of a plan that names them or is a file; raises `PlanError`."""
+    if isinstance(plan, Mapping):
+        return {name: Entry.of(value) for name, value in plan.items()}
+    assert not isinstance(plan, Format), "one_format comes first"
+    return load_entries(plan)
+
+
 def _is_file(text: str) -> bool:
     return text.endswith(".json") or Path(text).is_file()
-
-
-def _format(plan: Format | str) -> Format:
-    return parse(plan) if isinstance(plan, str) else plan
-
-
-def _read(path: str | os.PathLike[str]) -> dict[str, Entry]:
-    """The entries of a plan's file, patterns as they stand."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise PlanError(f"{path}: not JSON: {error}") from None
-    return read_entries(data, str(path))
 
 
 def _concerns(name: str, entry: Entry, known: Mapping[str, Site]) -> bool:

@@ -59,7 +59,7 @@ class Program:
         buffers = _buffers(self.graph)
         for row in options.passes:
             report.outcomes.extend(row.apply(self.graph, examples))
-        self._folded = [t for name, t in buffers.items() if name not in _buffers(self.graph)]
+        self._folded = [buffers[name] for name in buffers.keys() - _buffers(self.graph).keys()]
         self._stamp = stamps(self._folded)
         self.static: Static | None = None if gradients else hold_static(self.graph)
         report.note(_static_note(self.static, gradients))
@@ -92,7 +92,11 @@ def _buffers(graph: GraphModule) -> dict[str, Tensor]:
     """The tensors that a graph reads by name and that are no parameters."""
     names = {str(node.target) for node in graph.graph.find_nodes(op="get_attr")}
     held = {name: attribute(graph, name) for name in names}
-    return {name: t for name, t in held.items() if not isinstance(t, nn.Parameter)}
+    return {
+        name: x
+        for name, x in held.items()
+        if isinstance(x, Tensor) and not isinstance(x, nn.Parameter)
+    }
 
 
 @contextmanager

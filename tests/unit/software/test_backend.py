@@ -9,6 +9,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch.nn import functional
 
 import quire
+from quire.errors import CompileError
 from quire.software.dynamo_graph import path_of
 from quire.software.report import Report
 
@@ -159,3 +160,11 @@ def test_dropout_follows_the_mode_of_the_model_and_not_gradients(training, gradi
     with torch.set_grad_enabled(gradients):
         zeros = (fast(rows(8)) == 0).double().mean()
     assert (0.3 < zeros < 0.7) if training else zeros == 0
+
+
+def test_dropouts_in_two_modes_are_refused() -> None:
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 8), nn.Dropout(0.5)).eval()
+    model[0].train()
+    fast = torch.compile(model, backend="quire", options={"compiler": "eager"})
+    with pytest.raises(CompileError, match=r"some dropouts .* call train"):
+        fast(rows(2))

@@ -83,7 +83,7 @@ def mx_linear(x: Tensor, codes: Tensor, scales: Tensor, bias: Tensor | None, for
     """`x` times a dequantized weight, with its bias, summed in fp32 and rounded to x's dtype.
 
     x: (..., k), bfloat16, float16 or float32. codes, scales: a weight (n, k) in the plain layout.
-    bias: (n,) or None. Returns (..., n). Its gradient reaches x and bias.
+    bias: (n,) or None, rounded to x's dtype. Returns (..., n). Its gradient reaches x and bias.
     Raises `FormatError` for other dtypes and shapes, and for a format without the plain layout.
     """
     fmt = _checked(x, format)
