@@ -478,6 +478,51 @@ def test_one_scale_for_a_row_and_static_powers_of_two(tmp_path: Path):
     check(Case(design, q, (x,)), 0, 1200)
 
 
+BLOCKS = [
+    *("mxint8", "mxfp8_e4m3", "bfp(7,scale_bits=5,size=5)"),
+    *("bm(e=2,m=1,scale_bits=8,size=16)", "bl(4,scale_bits=8,size=16)"),
+    *("block(dmf(e=2,m=2),size=8,scale=pow2(8))", "int4_g128", "block(binary,size=8,scale=bf16)"),
+    *("block(ternary,size=8,scale=bf16)", "block(fp4_e2m1,size=16,scale=fp8_e4m3)"),
+]
+"""A block format of each family, with scales from the data."""
+
+
+def pruned(zeros: bool) -> Several:
+    """Three layers for each of `BLOCKS`, without or with a row, a block and a matrix of zeros."""
+    torch.manual_seed(0)
+    r = random.Random(0)
+    chains = [Chain(r, [40, 5, 4, 3]) for _ in BLOCKS]
+    for chain in chains if zeros else ():
+        first, second, third = (layer.weight.data for layer in chain.layers)
+        first[3], first[1, :32], second[0], third[:] = 0, 0, 0, 0
+    return Several(chains, [1] * len(chains)).eval()
+
+
+@pytest.mark.parametrize("of", ["weight", "input"])
+def test_zeros_add_nothing_whatever_the_scale_of_their_block(tmp_path: Path, of: str):
+    """Rows, blocks and matrices of zeros are exact, and widen no accumulator; nor do inputs of
+    zeros, in the calibration too."""
+    inputs = tuple(torch.randn(64, 40) * (torch.rand(64, 1) < 0.9) for _ in BLOCKS)
+    for x in inputs:
+        x[:9, :16] = 0
+    graphs = [quire.capture(pruned(zeros), inputs) for zeros in (False, True)]
+    plan = quire.Plan.uniform(graphs[0], "mxint8")
+    for i, format in enumerate(map(parse, BLOCKS)):
+        assert isinstance(format, Block)
+        if of == "weight" or isinstance(format.scale, Pow2):
+            plan.update({f"networks.{i}.layers.{k}.{of}": Entry(format) for k in range(3)})
+    data = inputs if of == "weight" else tuple(0 * x for x in inputs)
+    plan = plan.for_hardware(graphs[0], data, quiet=True)
+    bits: list[list[int]] = []
+    for graph in graphs:
+        q = quire.quantize(graph, plan)
+        design = quire.emit(q, tmp_path, rate=1e6)
+        bits.append([int(n) for n in re.findall(r"accumulator (\d+) bits", str(design))])
+    assert len(bits[0]) == len(bits[1]) == 3 * len(BLOCKS)
+    assert [few for few, many in zip(bits[1], bits[0], strict=True) if few > many] == []
+    check(Case(design, q, inputs), 0, 64 * 3 * len(BLOCKS))
+
+
 @pytest.mark.parametrize(
     ("model", "shape", "lanes"),
     [

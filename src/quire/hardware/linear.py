@@ -72,6 +72,12 @@ class Weight:
         check_products(format, numbers * per_row.expand(rows, blocks)[:, shared])
         return Weight(format, codes, values, exponent, scales, min(size, columns))
 
+    @property
+    def counts(self) -> npt.NDArray[np.bool_]:
+        """(N, blocks): whether a block adds anything, so that its scale matters."""
+        starts = range(0, self.values.shape[1], self.block)[: self.scales.shape[1]]
+        return np.stack([(self.values[:, i : i + self.block] != 0).any(1) for i in starts], 1)
+
 
 def _integers(numbers: Tensor, exponent: int) -> Integer:
     flat = [int(Fraction(v) / Fraction(2) ** exponent) for v in numbers.flatten().tolist()]
@@ -108,15 +114,24 @@ class _Grid:
 
 
 def _grid(weight: Weight, x: Decoded, bias: Sequence[Fraction]) -> _Grid:
-    """The coarsest grid that holds every product and the bias."""
-    pairs = [odd_part(scale) if scale else (0, None) for scale in weight.scales.flatten()]
-    known = [e for _, e in pairs if e is not None]
-    lowest = min(known, default=0)
-    signs = np.array([odd * x.odd for odd, _ in pairs], dtype=object).reshape(weight.scales.shape)
-    exponent = weight.exponent + x.exponent + lowest
-    finest = min([exponent, *(_lsb(b) for b in bias if b)])
-    shifts = np.array([(lowest if e is None else e) - lowest for _, e in pairs], dtype=np.int64)
-    return _Grid(finest, signs, shifts.reshape(weight.scales.shape) + (exponent - finest))
+    """The coarsest grid that holds every product and the bias.
+
+    A block of zeros takes a scale that others have, whatever its own: so it widens nothing, and
+    where those of all other blocks are alike none has to be applied.
+    """
+    scales, counts = weight.scales.flatten(), weight.counts.flatten()
+    used = [odd_part(s) for s, counted in zip(scales, counts, strict=True) if counted and s]
+    odd, lowest = min(used, key=lambda pair: pair[1], default=(1, 0))
+    ends = [_lsb(b) for b in bias if b]
+    products = weight.exponent + x.exponent + lowest if used else min(ends, default=0)
+    finest = min([products, *ends])
+    pairs = [
+        (odd, lowest) if not counted else odd_part(s) if s else (0, lowest)
+        for s, counted in zip(scales, counts, strict=True)
+    ]
+    signs = np.array([sign * x.odd for sign, _ in pairs], dtype=object)
+    shifts = np.array([e - lowest + products - finest for _, e in pairs], dtype=np.int64)
+    return _Grid(finest, signs.reshape(weight.scales.shape), shifts.reshape(weight.scales.shape))
 
 
 def _lsb(value: Fraction) -> int:
@@ -162,7 +177,11 @@ def linear(
     element_range = Integers(x_range.low // x.odd, x_range.high // x.odd, x_range.exponent)
     total = _range(weight, element_range, grid, biases, b.name)
     if total.bits > max_accumulator:
-        raise HardwareError(_too_wide(b.name, values, weight, total, max_accumulator))
+        raise HardwareError(
+            f"{b.name}: an exact sum of its products needs {total.bits} bits, and "
+            f"{max_accumulator} are allowed (max_accumulator). The widest operand is the "
+            f"{_widest(values, weight, grid, biases)}"
+        )
     geometry = _Geometry.of(net, weight, m_out, input_major)
     b.interval = prod(net.shape[:-1]) * geometry.steps
     b.detail = (
@@ -171,15 +190,21 @@ def linear(
     return _cell(net, x, weight, grid, biases, total, geometry, rom)
 
 
-def _too_wide(name: str, x: Codes, weight: Weight, total: Integers, limit: int) -> str:
-    wide = Codes(weight.format)
-    spans = {f"input, {x}": x.integers.bits, f"weight, {weight.format}": wide.integers.bits}
-    widest = max(spans, key=lambda key: spans[key])
-    return (
-        f"{name}: an exact sum of its products needs {total.bits} bits, and {limit} are allowed "
-        f"(max_accumulator). The widest operand is the {widest}; plan.for_hardware(graph, data) "
-        "bounds the scales of activations, and a format with fewer exponents is narrower"
-    )
+def _widest(x: Codes, weight: Weight, grid: _Grid, biases: Sequence[int]) -> str:
+    """The operand with the most bits, and what makes it narrower."""
+    element = Codes(Codes(weight.format).element).integers.bits
+    reach = int(grid.shifts.max() - grid.shifts.min())
+    zeros = min((_trailing_zeros(b) for b in biases if b), default=0)
+    operands = {
+        f"input, {x}; plan.for_hardware(graph, data) bounds the scales of activations, and a "
+        "format with fewer exponents is narrower": x.integers.bits,
+        f"weight, {weight.format}, whose scales span {reach + 1} powers of two; a format with "
+        "fewer exponents, or a scale that rounds the smallest blocks to zero, such as pow2(4), is "
+        "narrower": element + reach,
+        f"bias, which has bits down to 2^{grid.exponent + zeros}; a fixed-point format is narrower, as "
+        "plan.for_hardware(graph, data) gives it": max(map(abs, biases)).bit_length() - zeros,
+    }
+    return max(operands, key=lambda operand: operands[operand])
 
 
 @dataclass(frozen=True)

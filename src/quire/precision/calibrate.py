@@ -76,10 +76,11 @@ def calibrate(graph: GraphModule, data: Data, plan: Plan) -> Plan:
 
 
 def static_scale(format: Format, values: Tensor) -> float | tuple[float, float]:
-    """The static scale of a block format for values that share one block."""
+    """The static scale of a block format for values that share one block; 1 as the largest of
+    them where all are zero."""
     if not isinstance(format, Block):
         raise PlanError(f"{format} has no scale to calibrate")
-    encoded = replace(format, size="tensor").encode(without_nan(values).float())
+    encoded = replace(format, size="tensor").encode(informative(without_nan(values)).float())
     assert encoded.scales is not None
     scale = float(format.scale.values_of(encoded.scales.long()))
     if encoded.zero_points is not None:
@@ -168,6 +169,11 @@ def without_nan(x: Tensor) -> Tensor:
     if x.isnan().any():
         raise PlanError("the observed values hold NaN: clean the calibration data, or the model")
     return x
+
+
+def informative(x: Tensor) -> Tensor:
+    """The values of a sample; where all are zero, which says nothing of a scale, a 1 instead."""
+    return x if bool(x.any()) else x.new_ones(1)
 
 
 def _fits(format: Format, dtype: torch.dtype) -> bool:

@@ -11,7 +11,14 @@ from torch.fx import GraphModule, Node
 
 from quire.formats import Block, Fixed, Pow2, Scalar
 from quire.graph.sites import Site, sites
-from quire.precision.calibrate import Data, fit_fixed, observe, source_node, without_nan
+from quire.precision.calibrate import (
+    Data,
+    fit_fixed,
+    informative,
+    observe,
+    source_node,
+    without_nan,
+)
 from quire.precision.entry import Entry
 from quire.precision.legal import is_legal, suits
 from quire.precision.plan import Plan, resolve
@@ -71,7 +78,7 @@ def _bounded(entry: Entry, values: Tensor) -> Entry:
 
 def _finite(values: Tensor) -> Tensor:
     values = without_nan(values)
-    return values[values.isfinite()].float()
+    return informative(values[values.isfinite()].float())
 
 
 def _fill(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:

@@ -86,6 +86,21 @@ def test_formats_without_hardware_name_what_to_take(
     assert message.splitlines()[1].startswith(("  0:", "  2:"))
 
 
+def test_a_sum_that_is_too_wide_names_the_widest_operand_and_what_narrows_it(tmp_path: Path):
+    model = nn.Linear(32, 3)
+    model.weight.data[1] *= 2.0**-120
+    graph = quire.capture(model, (torch.randn(2, 32),))
+    plan = quire.Plan.uniform(graph, "fixed(8,5)") | {"linear.weight": "mxint8"}
+    plan = plan.for_hardware(graph, (torch.randn(2, 32),), quiet=True)
+    with pytest.raises(HardwareError, match=r"mxint8, whose scales span 12\d powers of two"):
+        quire.emit(quire.quantize(graph, plan), tmp_path / "out")
+    model.weight.data[1] = 1
+    plan["linear.bias"] = "fp32"
+    model.bias.data[0] = 2.0**-140
+    with pytest.raises(HardwareError, match=r"bias, which has bits down to 2\^-140; a fixed-point"):
+        quire.emit(quire.quantize(graph, plan), tmp_path / "out")
+
+
 def test_an_input_without_a_format_names_for_hardware(tmp_path: Path):
     class Shared(nn.Module):
         def __init__(self) -> None:

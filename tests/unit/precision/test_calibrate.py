@@ -159,3 +159,8 @@ def test_a_dict_in_another_order_of_keys_is_the_same_batch() -> None:
         observe(graph, ({"a": a},))
     with pytest.raises(PlanError, match="a batch of data is not what the graph takes"):
         observe(graph, {"x": a})
+
+
+def test_the_static_scale_of_zeros_alone_is_that_for_values_up_to_one() -> None:
+    int8 = parse("block(fixed(8,0),size=16,scale=bf16)")
+    assert static_scale(int8, torch.zeros(5)) == static_scale(int8, torch.ones(5)) > 0

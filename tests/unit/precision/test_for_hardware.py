@@ -126,3 +126,12 @@ def test_static_scales_stay(graph: torch.fx.GraphModule, x: Tensor) -> None:
 def test_calibration_with_nan_is_refused(graph: torch.fx.GraphModule, x: Tensor) -> None:
     with pytest.raises(PlanError, match="NaN"):
         quire.Plan.uniform(graph, "mxint8").for_hardware(graph, (x * float("nan"),), quiet=True)
+
+
+def test_of_zeros_alone_the_scales_are_those_for_values_up_to_one(
+    graph: torch.fx.GraphModule, x: Tensor
+) -> None:
+    plan = quire.Plan.uniform(graph, "mxint8")
+    block = plan.for_hardware(graph, (0 * x,), quiet=True)["fc1.input"].format
+    assert isinstance(block, Block)
+    assert block.scale == Pow2(4, 15 - 1)
