@@ -487,6 +487,44 @@ BLOCKS = [
 """A block format of each family, with scales from the data."""
 
 
+class Everything(nn.Module):
+    """Functions, a sum and a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(7, 9), nn.Linear(9, 9), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = nn.functional.silu(self.a(x))
+        b = torch.tanh(a + torch.relu(self.b(a)))
+        return self.c(torch.cat([b, x], -1))
+
+
+EVERYWHERE = [
+    *("mxint8", "mxfp4", "mxfp8_e4m3", "bl(4,scale_bits=8,size=16)", "bfp(6,scale_bits=8,size=4)"),
+    *("fixed(8,4)", "fp8_e4m3", "dmf(e=3,m=3)", "log(6)", "ternary"),
+]
+
+
+def test_a_format_at_every_site_goes_through_for_hardware(tmp_path: Path):
+    model = Several([Everything() for _ in EVERYWHERE], [1] * len(EVERYWHERE)).eval()
+    inputs = tuple(torch.randn(64, 7) for _ in EVERYWHERE)
+    graph = quire.capture(model, inputs)
+    plans = [quire.Plan.uniform(graph, format, scope="all") for format in EVERYWHERE]
+    ends = [[f"networks.{i}.", f"input.{'abcdefghij'[i]}", f"output.{i}"] for i in range(10)]
+    plan = quire.Plan(
+        {
+            site: entry
+            for own, of in zip(plans, ends, strict=True)
+            for site, entry in own.items()
+            if site.startswith(of[0]) or site in of
+        }
+    )
+    assert set(plan) == set(plans[0])
+    q = quire.quantize(graph, plan.for_hardware(graph, inputs, quiet=True))
+    check(Case(quire.emit(q, tmp_path, rate=4e6), q, inputs), 0, 64 * 3 * len(EVERYWHERE))
+
+
 def pruned(zeros: bool) -> Several:
     """Three layers for each of `BLOCKS`, without or with a row, a block and a matrix of zeros."""
     torch.manual_seed(0)

@@ -35,21 +35,54 @@ INPUT = 16
 CONSTANT = Entry.of("minifloat(e=8,m=15)")
 """A scalar constant keeps 16 significant bits."""
 
+WIDEST_TABLE = 16
+"""Bits of the widest code that a table is read with."""
+
 _LOGIC = ("relu", "dropout")
 """Functions of one number that hardware computes without a table."""
+
+REASONS = {
+    "unary": "a table has scalars at its ends",
+    "bias": "no finer than its sum needs",
+    "constant": "16 significant bits",
+    "input": "what the host sends",
+}
+"""Why a site gets a format that it did not have, by its role."""
+
+FEW_SCALES = "the scales of the data"
+"""Why a block gets another scale."""
 
 
 def for_hardware(plan: Plan, graph: GraphModule, calibration: Data, quiet: bool = False) -> Plan:
     """See `Plan.for_hardware`."""
     known = sites(graph)
     adapted = Plan(resolve(plan, known))
+    _free_tables(adapted, known)
     _bound_scales(adapted, graph, known, calibration)
     _fill(adapted, graph, known, calibration)
     _type_inputs(adapted, graph, known, calibration)
     adapted.check(graph)
     if not quiet:
-        _print_changes(Plan(resolve(plan, known)), adapted)
+        _print_changes(Plan(resolve(plan, known)), adapted, known)
     return adapted
+
+
+def _free_tables(plan: Plan, known: dict[str, Site]) -> None:
+    """The ends of a table lose formats that it cannot have, and are filled as if they had none."""
+    for name in [name for name, entry in plan.items() if not _suits_table(known[name], entry)]:
+        del plan[name]
+
+
+def _suits_table(site: Site, entry: Entry) -> bool:
+    """Whether hardware can have an entry, if the site is an end of a table."""
+    if not _is_table(site):
+        return True
+    narrow = site.arg is None or entry.format.bits <= WIDEST_TABLE
+    return isinstance(entry.format, Scalar) and narrow
+
+
+def _is_table(site: Site) -> bool:
+    return site.role == "unary" and site.op not in _LOGIC
 
 
 def _bound_scales(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:
@@ -118,7 +151,7 @@ def _width(plan: Plan, known: dict[str, Site], nodes: dict[str, Node], site: Sit
     """Bits of the fixed-point format that a site without an entry gets; None for none."""
     if site.role == "bias":
         return BIAS
-    is_table = site.role == "unary" and site.op not in _LOGIC
+    is_table = _is_table(site)
     if site.arg is None:
         return TABLE_OUTPUT if is_table and _needs_output(plan, known, nodes[site.node]) else None
     return TABLE_INPUT if is_table or site.role in ("softmax", "norm") else None
@@ -159,8 +192,22 @@ def _one_cast(plan: Plan, graph: GraphModule, known: dict[str, Site], site: Site
     return entry
 
 
-def _print_changes(before: Plan, after: Plan) -> None:
-    table = Table("site", "plan", "for hardware", box=None)
+def _print_changes(before: Plan, after: Plan, known: dict[str, Site]) -> None:
+    table = Table("site", "plan", "for hardware", "why", box=None)
     for name, (old, new) in before.diff(after).items():
-        table.add_row(name, "-" if old is None else str(old), str(new))
-    Console().print(table if table.row_count else "the plan fits hardware as it is", markup=False)
+        cells = ["-" if entry is None else str(entry) for entry in (old, new)]
+        table.add_row(name, *cells, _reason(known[name], old))
+    if not table.row_count:
+        Console().print("the plan fits hardware as it is")
+        return
+    # As wide as its text: a format that is cut at a terminal's edge cannot be copied.
+    width = Console(width=_WIDEST_LINE).measure(table).maximum
+    Console(width=width).print(table, markup=False)
+
+
+_WIDEST_LINE = 1000
+
+
+def _reason(site: Site, old: Entry | None) -> str:
+    is_kept = old is not None and _suits_table(site, old)
+    return FEW_SCALES if is_kept else REASONS.get(site.role, "its exact form takes fixed point")

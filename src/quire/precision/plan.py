@@ -81,7 +81,7 @@ class Plan(MutableMapping[str, Entry]):
         resolve(self, sites(graph))
 
     def for_hardware(self, graph: GraphModule, calibration: Data, *, quiet: bool = False) -> Plan:
-        """A copy of the plan that fits exact hardware, `emit`'s; prints what changed.
+        """A copy of the plan that fits exact hardware, `emit`'s; prints what changed, and why.
 
         calibration: one batch, a tuple of inputs or a dict of them by name, or an iterable of
             batches; what it shows bounds what the hardware holds.
@@ -90,8 +90,9 @@ class Plan(MutableMapping[str, Entry]):
         above the largest seen (a block beyond saturates, one below takes the lowest). What has no
         entry gets one: the inputs of tables, softmax and norms fixed(10,f), the results of tables
         that no scalar cast follows and biases fixed(16,f), scalar constants 16 significant bits,
-        and a graph input the format to which all its readers cast it, else fixed(16,f). `exact` of
-        the new plan is what hardware equals.
+        and a graph input the format to which all its readers cast it, else fixed(16,f). A table
+        takes scalars of at most 16 bits and gives scalars: another entry there counts as none.
+        `exact` of the new plan is what hardware equals.
         """
         from quire.precision.for_hardware import for_hardware
 

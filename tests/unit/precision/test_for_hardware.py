@@ -87,6 +87,47 @@ def test_a_table_that_a_sum_reads_too_needs_a_format(x: Tensor) -> None:
     assert plan["gelu.output"].format.bits == 16
 
 
+def test_the_ends_of_a_table_lose_blocks_and_wide_scalars(
+    graph: torch.fx.GraphModule, x: Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = quire.Plan.uniform(graph, "mxint8", scope="all").for_hardware(graph, (x,))
+    printed = capsys.readouterr().out
+    given = quire.Plan.uniform(graph, "mxint8").for_hardware(graph, (x,), quiet=True)
+    for name, bits in (("gelu.input", 10), ("gelu.output", 16)):
+        assert plan[name] == given[name]
+        assert plan[name].format.bits == bits
+        [line] = [line for line in printed.splitlines() if name in line]
+        assert line.split(maxsplit=3) == [
+            name, "mxint8", str(plan[name]), "a table has scalars at its ends "
+        ]  # fmt: skip
+    assert isinstance(plan["add.other"].format, Block)
+    wide = quire.Plan({"gelu.input": "fp32", "gelu.output": "fp32"})
+    plan = wide.for_hardware(graph, (x,), quiet=True)
+    assert (plan["gelu.input"], plan["gelu.output"]) == (given["gelu.input"], Entry.of("fp32"))
+
+
+def test_a_table_output_whose_reader_casts_to_a_scalar_loses_blocks_without_a_successor(
+    graph: torch.fx.GraphModule, x: Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = quire.Plan.uniform(graph, "fixed(8,4)") | {"gelu.output": "mxint8"}
+    assert "gelu.output" not in given.for_hardware(graph, (x,))
+    assert "gelu.output  mxint8  -" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_formats_are_printed_whole_in_a_narrow_terminal(
+    graph: torch.fx.GraphModule, x: Tensor, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, columns: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", columns)
+    plan = quire.Plan.uniform(graph, "mxint8").for_hardware(graph, (x,))
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert f" fc1.input    mxint8  {plan['fc1.input']}  the scales of the data" in printed
+    assert quire.Plan(plan).for_hardware(graph, (x,)) == plan
+    assert capsys.readouterr().out == "the plan fits hardware as it is\n"
+
+
 def test_an_input_has_the_format_of_its_only_cast(x: Tensor) -> None:
     graph = captured(nn.Linear(40, 3), x)
     plan = quire.Plan.uniform(graph, "bm(e=2,m=3)").for_hardware(graph, (x,), quiet=True)
