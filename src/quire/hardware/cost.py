@@ -49,8 +49,8 @@ def cost(design: Design) -> HardwareCost:
 
 def estimate(design: Design) -> dict[str, Resources]:
     """What each layer of a design uses on 7 series: stages, and the cells at its ports."""
-    ends = [(f"u_axis_in_{s.name}", "quire_axis_in", s) for s in design.inputs]
-    ends += [(f"u_axis_out_{s.name}", "quire_axis_out", s) for s in design.outputs]
+    ends = [(f"{s.name}_axis_in", "quire_axis_in", s) for s in design.inputs]
+    ends += [(f"{s.name}_axis_out", "quire_axis_out", s) for s in design.outputs]
     return {
         **{
             stage.name: total([_sums(stage), *(_uses(stage, i) for i in stage.instances)])

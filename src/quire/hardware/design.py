@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from quire.errors import HardwareError
+from quire.hardware.names import module_of
 from quire.hardware.stream import Stream
 from quire.hardware.timing import Step, departures
 
@@ -65,7 +66,7 @@ class Memory:
 class Stage:
     """One module of the dataflow.
 
-    name: of its instance, after the path of the module in the model. kind: "linear", "table", ...
+    name: after the path of the module in the model. kind: "linear", "table", ...
     reads, writes: streams in and out. assigns: (what is driven, by what), the output ports.
     interval: cycles a sample in steady state. steps: what delays beats inside. detail: for people.
     sum_bits: bits of the adders that are written as sums on wires.
@@ -87,7 +88,7 @@ class Stage:
     @property
     def module(self) -> str:
         """The name of its module."""
-        return f"stage_{self.name}"
+        return module_of(self.name)
 
 
 @dataclass(frozen=True)

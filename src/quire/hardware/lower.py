@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -17,17 +18,18 @@ from quire.hardware.lanes import layers_of
 from quire.hardware.linear import MAX_ACCUMULATOR
 from quire.hardware.lookup import WIDEST_TABLE, Chain, lookup
 from quire.hardware.lowerings import LOWERINGS
+from quire.hardware.names import Names, check_top, identifier
 from quire.hardware.nodes import (
     ONE_CAST,
     cast_key,
     cast_name,
     check_axis,
     codes_of,
-    identifier,
     is_size,
     layer_name,
     matrix_shape,
     needs_format,
+    op_name,
     readers_of,
     redundant_casts,
     sample_shape,
@@ -70,6 +72,7 @@ def lower(
     Raises HardwareError, before anything is made, that lists every node that cannot be lowered
     with its path and what would be supported.
     """
+    check_top(name)
     lowering = Lowering(q, lanes, rom, max_accumulator, levels)
     lowering.run()
     return Design(name, tuple(lowering.inputs), tuple(lowering.outputs), tuple(lowering.stages))
@@ -99,7 +102,7 @@ class Lowering:
         self.alias = redundant_casts(q, self.statics)
         self.readers = readers_of(q, self.alias, self.statics)
         self.pace = max((_cycles(layer, lanes) for layer in layers_of(q)), default=1)
-        self.names: set[str] = set()
+        self.names = Names()
         self.depths: dict[str, int] = {}
 
     def run(self) -> None:
@@ -148,13 +151,20 @@ class Lowering:
             node = self.alias[node]
         return node
 
-    def open(self, node: Node, name: str, kind: str) -> Net:
-        """The value of a node as a net: the open one, or a new stage that reads its stream."""
+    def open(self, node: Node, name: str, kind: str, beats: int = 0) -> Net:
+        """The value of a node as a net: the open one, or a new stage that reads its stream.
+
+        beats: of a sample that the stage makes of the stream's; where they are more, a queue stands
+        before it if beats come unevenly.
+        """
         value = self.value(node)
         if isinstance(value, Net):
             return value if kind == "cast" else _settled(value)
         if isinstance(value, list):
-            return self.builder(name, kind).read(value.pop(0))
+            stream = value.pop(0)
+            cycles = -(-beats // stream.beats)
+            stream = self.evened(stream, cycles) if cycles > 1 else stream
+            return self.builder(name, kind).read(stream)
         raise HardwareError(needs_format(node))
 
     def stream(self, node: Node, lanes: int | None = None) -> Stream:
@@ -168,12 +178,7 @@ class Lowering:
         raise HardwareError(needs_format(node))
 
     def builder(self, name: str, kind: str) -> Builder:
-        free, n = name, 1
-        while free in self.names:
-            n += 1
-            free = f"{name}_{n}"
-        self.names.add(free)
-        return Builder(free, kind)
+        return Builder(self.names.free(name), kind)
 
     def close(self, net: Net, node: str) -> Stream:
         """End a stage with a register."""
@@ -193,9 +198,9 @@ class Lowering:
 
     def finish(self, builder: Builder, nets: list[Net], node: str) -> list[Stream]:
         """End a stage whose nets are registered or pass through, and connect them to its ports."""
-        names = (
-            [builder.name] if len(nets) == 1 else [f"{builder.name}_{i}" for i in range(len(nets))]
-        )
+        names = [builder.name]
+        if len(nets) > 1:
+            names = [self.names.free(f"{builder.name}_{i}") for i in range(len(nets))]
         writes = [net.stream(name, node) for net, name in zip(nets, names, strict=True)]
         for i, net in enumerate(nets):
             builder.drive_output(i, net)
@@ -239,9 +244,9 @@ class Lowering:
         codes.check()
         shape = sample_shape(node)
         lanes = self.wanted(node, codes, shape[-1])
-        stream = Stream(identifier(node.name), shape, lanes, codes, found.name)
+        name = self.names.free(identifier(node.name))
+        stream = Stream(name, shape, lanes, codes, found.name)
         self.inputs.append(stream)
-        self.names.add(stream.name)
         self.arrivals[stream.name] = list(range(1, stream.beats + 1))
         return [stream]
 
@@ -333,12 +338,12 @@ class Lowering:
 
     def concatenated(self, node: Node, parts: list[Node]) -> Net:
         """The parts one after the other along the last axis, two at a time."""
-        name = identifier(node.meta["quire_path"] or node.name)
+        name = op_name(node)
         net: Net | None = None
         for k, part in enumerate(parts[1:]):
             first = self.stream(parts[0]) if net is None else self.close(net, "")
             streams = self.taking_turns([first, self.stream(part)])
-            builder = self.builder(f"{name}__{node.name}{k or ''}", "concat")
+            builder = self.builder(f"{name}_{k + 1}" if k else name, "concat")
             a, b = (builder.read(stream) for stream in streams)
             row = a.shape[-1] + b.shape[-1]
             net = cells.concatenated(a, b, self.wanted(node, Integers(0, 0, 0), row))
@@ -383,14 +388,16 @@ class Lowering:
             if codes.format.is_block:
                 raise HardwareError(needs_format(source))
             return lookup(value, codes, node)
-        net = self.open(source, name, "cast")
+        shape, is_block = sample_shape(node), codes.dynamic_scale is not None
+        lanes = self.wanted(node, codes, shape[-1])
+        beats = prod(shape[:-1]) * -(-shape[-1] // lanes) if is_block else 0
+        net = self.open(source, name, "cast", beats)
         if not isinstance(codes.format, Block | Table):
             return casts.scalar_cast(net if net.rectified else cells.to_integers(net), codes)
         net = cells.to_integers(net)
         if isinstance(codes.format, Table):
             return casts.threshold_cast(net, codes)
-        if codes.dynamic_scale is not None:
-            lanes = self.wanted(node, codes, net.shape[-1])
+        if is_block:
             return casts.block_cast(cells.converted(net, lanes), codes)
         if codes.scale is None:
             raise HardwareError(_dynamic_scale(codes.format))

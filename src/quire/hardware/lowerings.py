@@ -16,7 +16,8 @@ from quire.graph.rewrite import arguments
 from quire.hardware import cells
 from quire.hardware.linear import Weight, linear
 from quire.hardware.lookup import Chain
-from quire.hardware.nodes import identifier, layer_name, needs_format, sample_shape
+from quire.hardware.names import identifier
+from quire.hardware.nodes import layer_name, needs_format, op_name, sample_shape
 from quire.hardware.stage import Net
 from quire.hardware.stream import Codes, Integers, Stream
 from quire.hardware.unroll import UNROLLED, unrolled
@@ -107,9 +108,8 @@ def _two(cell: Callable[[Net, Net], Net]) -> Callable[[Lowering, Node], Net]:
             shapes = " and ".join(str(s.shape) for s in streams)
             raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
         lanes = _common_lanes(streams)
-        name = identifier(node.meta["quire_path"] or node.name)
         streams = self.balanced(streams, lanes)
-        builder = self.builder(f"{name}__{node.name}", op_of(node).name)  # type: ignore
+        builder = self.builder(op_name(node), op_of(node).name)  # type: ignore
         return cell(*cells.join([builder.read(stream) for stream in streams]))
 
     return lowered
@@ -131,8 +131,10 @@ def _moved(self: Lowering, node: Node) -> Any:
     name = identifier(node.meta["quire_path"] or node.name)
     if isinstance(self.value(source), Chain):
         raise HardwareError(needs_format(source))
-    net = self.open(source, name, "reshape")
-    return cells.reshaped(net, shape, self.wanted(node, Integers(0, 0, 0), shape[-1]))
+    lanes = self.wanted(node, Integers(0, 0, 0), shape[-1])
+    is_kept = shape[-1] == sample_shape(source)[-1]
+    beats = 0 if is_kept else prod(shape[:-1]) * -(-shape[-1] // lanes)
+    return cells.reshaped(self.open(source, name, "reshape", beats), shape, lanes)
 
 
 def _concatenation(self: Lowering, node: Node) -> Any:

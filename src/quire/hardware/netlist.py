@@ -1,10 +1,10 @@
 """What a mapped netlist uses, in all and by layer: reads the JSON that Yosys writes.
 
-A layer is an instance in the top. After flattening, a cell belongs to the layer that its name or
-the net it drives begins with. Mapping to LUTs or gates loses most names, so a cell without one
-belongs where most pins that it drives belong; if that leads only to the top's ports, where most
-of its inputs come from; and else to `TOP`. A layer of wires and logic alone, with no register,
-can so be counted with the layer it feeds.
+A layer is an instance in the top, named after its stage. After flattening, a cell belongs to the
+layer that its name or the net it drives begins with. Mapping to LUTs or gates loses most names, so
+a cell without one belongs where most pins that it drives belong; if that leads only to the top's
+ports, where most of its inputs come from; and else to `TOP`. A layer of wires and logic alone, with
+no register, can so be counted with the layer it feeds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from quire.errors import HardwareError
+from quire.hardware.names import stage_of
 
 TOP = "(top)"
 """The layer of what belongs to none."""
@@ -54,10 +55,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Netlist:
-    """A flat netlist. layers: names of the instances that the top had. names: of each bit."""
+    """A flat netlist. layers: {instance that the top had: its layer}. names: of each bit."""
 
     cells: Mapping[str, Cell]
-    layers: frozenset[str]
+    layers: Mapping[str, str]
     names: Mapping[int, tuple[str, ...]]
     ports: Mapping[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
@@ -72,7 +73,7 @@ def read_netlist(file: Path, top: str) -> Netlist:
             names.setdefault(bit, []).append(name)
     return Netlist(
         {n: _cell(c) for n, c in module["cells"].items() if n not in scopes},
-        frozenset(name for name in scopes if "." not in name),
+        {name: stage_of(name) for name in scopes if "." not in name},
         {bit: tuple(dict.fromkeys(of)) for bit, of in names.items()},
         {n: (p["direction"], len(p["bits"])) for n, p in module["ports"].items()},
     )
@@ -85,7 +86,7 @@ def count(
 
     HardwareError on a kind that it lacks.
     """
-    used = {layer: Resources() for layer in sorted(netlist.layers)} | {TOP: Resources()}
+    used = {layer: Resources() for layer in sorted(netlist.layers.values())} | {TOP: Resources()}
     numbers = Counter((layers[name], cell.kind) for name, cell in netlist.cells.items())
     for (layer, kind), number in numbers.items():
         if kind not in costs:
@@ -130,16 +131,16 @@ def _named_layer(name: str, cell: Cell, netlist: Netlist) -> str | None:
     return _first(votes)
 
 
-def _drivers(names: Iterable[str], layers: frozenset[str]) -> list[str]:
+def _drivers(names: Iterable[str], layers: Mapping[str, str]) -> list[str]:
     """The layers that may drive a net of these names: those of which it is not an input port."""
     found = [(name, layer) for name in names if (layer := _layer_in(name, layers)) is not None]
     readers = {layer for name, layer in found if name.count(".") == 1 and name.endswith("_i")}
     return [layer for _, layer in found if layer not in readers]
 
 
-def _layer_in(name: str, layers: frozenset[str]) -> str | None:
+def _layer_in(name: str, layers: Mapping[str, str]) -> str | None:
     match = _FLATTENED.match(name)
-    return match[1] if match and match[1] in layers else None
+    return layers.get(match[1]) if match else None
 
 
 def _spread(netlist: Netlist, known: dict[str, str], driven: bool) -> None:

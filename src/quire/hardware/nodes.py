@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from quire.errors import HardwareError
 from quire.formats import parse
 from quire.graph.rewrite import arguments
 from quire.graph.types import type_of
+from quire.hardware.names import identifier
 from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes
 from quire.ops import op_of
@@ -22,6 +22,12 @@ from quire.precision.cast import cast
 def layer_name(node: Node) -> str:
     """The path of the module of a linear layer, as `lanes` names it."""
     return str(node.meta["quire_path"]) or node.name
+
+
+def op_name(node: Node) -> str:
+    """The name of the stage of an op that is no module: the path of its module, then its own."""
+    path = str(node.meta["quire_path"])
+    return identifier(node.name if path in ("", node.name) else f"{path}.{node.name}")
 
 
 def linear_nodes(q: GraphModule) -> list[Node]:
@@ -102,12 +108,6 @@ def is_size(node: Node) -> bool:
     """Whether a node computes a size, such as that of the batch, and no tensor."""
     value = node.meta.get("val")
     return node.op == "call_function" and isinstance(value, int | torch.SymInt)
-
-
-def identifier(name: str) -> str:
-    """A Verilog identifier for a path: dots become two underscores."""
-    clean = re.sub(r"\W", "_", name.replace(".", "__"))
-    return clean if re.match(r"[A-Za-z]", clean) else f"m{clean}"
 
 
 def sample_shape(node: Node) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from quire.hardware.toolchain import run_nextpnr_ecp5, run_yosys
 
 CLOCK, RESET = "aclk", "aresetn"
 _DEVICE = ("--85k", "--package", "CABGA381", "--speed", "8")
-_HARNESS, _INSTANCE = "placed", "design"
+_HARNESS, _INSTANCE = "quire_placed", "quire_design"  # names that no top has
 
 
 @dataclass(frozen=True)

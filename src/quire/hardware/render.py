@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from quire.hardware.design import Design, Instance, Memory, Stage, Wire
 from quire.hardware.manifest import manifest
+from quire.hardware.names import instance_of
 from quire.hardware.project import project
 from quire.hardware.storage import FILE, design_json
 from quire.hardware.stream import Stream
@@ -186,7 +187,7 @@ def _axis(cell: str, stream: Stream, ports: Sequence[tuple[str, str]]) -> Instan
     )
     clocked = (("clk_i", "aclk"), ("rst_ni", "aresetn"))
     end = "in" if cell == "quire_axis_in" else "out"
-    return Instance(cell, f"u_axis_{end}_{stream.name}", widths, (*clocked, *ports))
+    return Instance(cell, f"{stream.name}_axis_{end}", widths, (*clocked, *ports))
 
 
 def _axis_in(stream: Stream, index: int) -> Instance:
@@ -237,4 +238,4 @@ def _stage_instance(stage: Stage) -> Instance:
                 (f"{port}_ready_{here}", f"{stream.name}_ready"),
                 (f"{port}_data_{away}", f"{stream.name}_data"),
             ]
-    return Instance(stage.module, stage.name, (), tuple(ports))
+    return Instance(stage.module, instance_of(stage.name), (), tuple(ports))

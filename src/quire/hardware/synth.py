@@ -28,8 +28,8 @@ from quire.hardware.toolchain import NEXTPNR, YOSYS, run_yosys
 class Synthesis:
     """What a design uses after synthesis.
 
-    total, layers: resources, in all and by instance of the top (a module path, `__` for its dots);
-    what belongs to no instance is in the layer "(top)". frequency_mhz, critical_path: of the
+    total, layers: resources, in all and by stage (a module path, `__` for its dots) or port of the
+    top; what belongs to no instance is in the layer "(top)". frequency_mhz, critical_path: of the
     placed design, else None. tools: versions. log: of Yosys; those of nextpnr are beside it.
     """
 

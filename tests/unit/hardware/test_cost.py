@@ -79,7 +79,7 @@ def test_the_cost_of_a_design_is_the_sum_of_its_layers_and_its_cycles(design: De
     cost = design.cost()
     assert (cost.interval, cost.latency) == (design.interval, design.latency)
     assert cost.layers == estimate(design)
-    assert set(cost.layers) == {"m0", "m2", "u_axis_in_input_1", "u_axis_out_m2"}
+    assert set(cost.layers) == {"m0", "m2", "input_1_axis_in", "m2_axis_out"}
     sums = total(cost.layers.values())
     assert (cost.LUT, cost.FF, cost.DSP, cost.BRAM) == (sums.LUT, sums.FF, sums.DSP, sums.BRAM)
     assert (cost.layers["m0"].DSP, cost.layers["m2"].DSP) == (4 * 2, 8 * 1)

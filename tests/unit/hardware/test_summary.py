@@ -49,7 +49,7 @@ def test_beats_move_when_predicted(design: Design) -> None:
     for name in predicted.keys() - {*converted}:  # which wait for the converter's room
         assert run.times[name][:2] == predicted[name][:2]
     # The source does not pause, so that samples come early; what computes keeps the interval.
-    for name in ("up", "down", "add_9__add_9", "head"):
+    for name in ("up", "down", "add_9", "head"):
         assert run.times[name] == predicted[name]
 
 
