@@ -197,7 +197,8 @@ class Design:
         """Simulate a batch with Verilator and compare every output with `quire.exact`.
 
         inputs: float, (samples, *shape), one for each input. stalls: how often both sides pause,
-        at random by `seed`. probe: names of streams inside to return as well. waveform: a VCD.
+        at random by `seed`. probe: names of streams inside to return as well; a stage, such as a
+        fork, stands for the stream that it writes. waveform: a VCD.
         check: compare with the graph; a loaded design has one only if `load` was given it.
 
         Raises HardwareError at the first value that differs, which names stage, beat, lane and

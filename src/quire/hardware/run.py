@@ -94,9 +94,15 @@ def simulate(
         )
     beats = {s.name: encode(s, x) for s, x in zip(design.inputs, inputs, strict=True)}
     options: dict[str, Any] = {"stalls": stalls, "seed": seed, "progress": progress}
+    seen = _probed_streams(design, probes)
     kept = {stream.name: TIMED * stream.beats for stream in design.streams}
     run = run_simulation(
-        design.folder, beats, probes=list(probes), timed=kept, waveform=waveform, **options
+        design.folder,
+        beats,
+        probes=list(dict.fromkeys(seen.values())),
+        timed=kept,
+        waveform=waveform,
+        **options,
     )
     outputs = tuple(decode(stream, run.outputs[stream.name]) for stream in design.outputs)
     compared = 0
@@ -104,7 +110,7 @@ def simulate(
         compared = _compared(design, inputs, outputs, beats, options)
     return Run(
         outputs,
-        {name: _probed(design, name, run) for name in probes},
+        {name: _probed(design, stream, run) for name, stream in seen.items()},
         run.latency,
         run.interval,
         (design.latency, design.interval),
@@ -114,6 +120,18 @@ def simulate(
         design.bottleneck,
         {s.name: run.times[s.name].reshape(-1, s.beats).tolist() for s in design.streams},
     )
+
+
+def _probed_streams(design: Design, names: Sequence[str]) -> dict[str, str]:
+    """The streams that are meant; a stage, such as a fork, stands for what it writes."""
+    known = {stage.name: stage.writes[0].name for stage in design.stages}
+    known |= {stream.name: stream.name for stream in design.streams}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise HardwareError(
+            f"probe={unknown[0]!r} is no stream or stage: there are {', '.join(known)}"
+        )
+    return {name: known[name] for name in names}
 
 
 def _probed(design: Design, name: str, run: SimulationRun) -> Tensor:

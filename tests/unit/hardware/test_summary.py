@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import quire
+from quire.errors import HardwareError
 from quire.hardware import Design
 from quire.hardware.run import TIMED
 from quire.hardware.summary import beat_times, summary
@@ -51,6 +52,18 @@ def test_beats_move_when_predicted(design: Design) -> None:
     # The source does not pause, so that samples come early; what computes keeps the interval.
     for name in ("up", "down", "add_9", "head"):
         assert run.times[name] == predicted[name]
+
+
+def test_every_stage_and_stream_that_a_design_lists_is_probed(design: Design) -> None:
+    listed = [stage.name for stage in design.stages] + [stream.name for stream in design.streams]
+    assert listed[0] == "x__fork"
+    x = torch.randn(3, 16)
+    probes = design.simulate(x, probe=listed).probes
+    assert probes.keys() == {*listed}
+    for copy in ("x__fork", "x__fork_0", "x__fork_1"):
+        assert torch.equal(probes[copy], probes["x"])
+    with pytest.raises(HardwareError, match=r"^probe='fork' is no stream or stage: there are x__f"):
+        design.simulate(x, probe=["up", "fork"])
 
 
 def test_a_summary_is_json_and_names_every_stream(design: Design) -> None:
