@@ -108,6 +108,15 @@ def test_loading_gives_the_model_of_apply_and_saving_keeps_it(name, plan, dtype,
         assert f"{layer}.weight" not in files
 
 
+def test_a_config_that_names_another_format_than_the_codes(tmp_path):
+    _, path = saved("gpt2", tmp_path)
+    load(path, quantization_config=QuireConfig("mxint8")).save_pretrained(tmp_path / "codes")
+    config = tmp_path / "codes" / "config.json"
+    config.write_text(config.read_text().replace('"mxint8"', '"mxfp8_e4m3"'))
+    with pytest.raises(PlanError, match="the state dict holds codes of 'mxint8', and the layer"):
+        load(tmp_path / "codes")
+
+
 def test_weights_are_swapped_while_they_are_read(tmp_path, monkeypatch):
     _, path = saved("gpt2", tmp_path)
 

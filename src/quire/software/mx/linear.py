@@ -40,6 +40,8 @@ class MXLinear(nn.Module):
     codes, scales: uint8 buffers, in the plain layout of `quire.software.mx.layout` in every state
         dict and pickle. On a device with a layout of its own they hold that instead, tiled for
         activations of `dtype`, and `row_scale` what the layout keeps besides; `.to()` changes them.
+        A state dict names their format beside them, as torch's extra state: the ASCII codes of
+        its text. Codes of another format are refused, since those of one size look alike.
     bias: a parameter of shape (out_features,), or None.
     input_format, input_scale: a cast of the input before the product (`quire.cast` along the last
         axis), or None.
@@ -183,10 +185,31 @@ class MXLinear(nn.Module):
         codes, scales, _ = self.plain()
         destination |= {f"{prefix}codes": codes, f"{prefix}scales": scales}
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        extra = f"{prefix}_extra_state"
+        if extra in state_dict:  # torch would look at it after it has copied the codes
+            self.set_extra_state(state_dict[extra])
         self.untile()
-        super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.tile()
+
+    def get_extra_state(self) -> Tensor:
+        """The format of the codes for a state dict: uint8, the ASCII codes of its text."""
+        return torch.tensor(list(str(format_of(self.format)).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Check the format of a state dict's codes; `PlanError` where it is not this layer's."""
+        held = torch.as_tensor(state).to("cpu", torch.uint8)
+        if torch.equal(held, self.get_extra_state()):
+            return
+        found = bytes(held.flatten().tolist()).decode("ascii", "replace")
+        raise PlanError(
+            f"the state dict holds codes of {found!r}, and the layer {self.in_features} ->"
+            f" {self.out_features} is {self.format}; apply the plan that the state dict was saved"
+            " with to the model before you load it"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         codes, scales, _ = self.plain()

@@ -102,7 +102,8 @@ def test_the_state_dict_is_plain(layout):
     mx = MXLinear.from_linear(source, "mxint6")
     encoded = parse("mxint6").encode(source.weight.detach(), -1)
     state = mx.state_dict()
-    assert list(state) == ["bias", "codes", "scales"]
+    assert list(state) == ["bias", "codes", "scales", "_extra_state"]
+    assert bytes(state["_extra_state"].tolist()) == b"mxint6"
     assert torch.equal(state["codes"], quire.formats.packing.pack_bits(encoded.codes, 6))
     assert torch.equal(state["scales"], encoded.scales)
 
@@ -122,6 +123,20 @@ def test_a_state_dict_that_does_not_fit():
     other = MXLinear(40, 5, "mxint6").state_dict()
     with pytest.raises(RuntimeError, match=r"size mismatch for codes.*\[5, 30\].*\[6, 30\]"):
         MXLinear(40, 6, "mxint6").load_state_dict(other)
+
+
+def test_codes_of_another_format_are_refused(layout):
+    state = MXLinear.from_linear(layer(), "mxint8").state_dict()
+    model = nn.Sequential(MXLinear(40, 6, "mxfp8_e4m3", dtype=torch.bfloat16))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(PlanError, match=r"codes of 'mxint8'.*40 -> 6 is mxfp8_e4m3; apply the pl"):
+        model.load_state_dict({f"0.{name}": value for name, value in state.items()})
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with pytest.raises(PlanError, match="codes of '<'"):
+        MXLinear(40, 6, "mxint8").set_extra_state(torch.tensor([[60]]))
+    del state["_extra_state"]
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "_extra_state"'):
+        MXLinear(40, 6, "mxint8").load_state_dict(state)
 
 
 def test_to_holds_what_the_device_and_dtype_ask_for(layout):
