@@ -62,6 +62,21 @@ def test_a_machine_with_a_gpu_is_told_why_its_kernels_are_slower(monkeypatch):
     assert not build.can_build()  # and said once
 
 
+def test_an_nvcc_that_builds_nothing_is_as_good_as_none(compiler, monkeypatch):
+    compiler("sys.exit('nvcc fatal: Could not find g++')")
+    monkeypatch.setattr(build.torch.cuda, "is_available", lambda: True)
+    with pytest.warns(UserWarning, match=r"Triton kernels run .*probe\.cu: nvcc failed:\n.*g\+\+"):
+        assert not build.can_build()
+
+
+def test_a_folder_that_cannot_be_written_builds_nothing(compiler, monkeypatch, tmp_path):
+    compiler("")
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setattr(build.torch.cuda, "is_available", lambda: True)
+    with pytest.warns(UserWarning, match=r"Triton kernels run .*\$QUIRE_CACHE names another"):
+        assert not build.can_build()
+
+
 def test_without_headers_the_message_names_the_package(monkeypatch):
     monkeypatch.setattr(build, "find_spec", lambda name: None)
     with pytest.raises(KernelError, match=r"no CuTe headers: `pip install 'nvidia-cutlass"):

@@ -67,9 +67,13 @@ def headers() -> Path:
 
 @cache
 def can_build() -> bool:
-    """Whether a compiler and CuTe's headers are there; says once why not where a GPU is."""
+    """Whether a source builds on this machine; says once why not where a GPU is.
+
+    It builds one (about 3 s, then it is kept), since an nvcc without a host compiler that it
+    accepts is as good as none.
+    """
     try:
-        return bool(compiler() and headers())
+        return build("probe.cu", {}, "80").exists()
     except KernelError as error:
         if torch.cuda.is_available():
             warnings.warn(f"slower Triton kernels run instead of CUDA: {error}", stacklevel=2)
@@ -87,6 +91,7 @@ def command(source: str, defines: Mapping[str, object], arch: str, output: Path)
 def build(source: str, defines: Mapping[str, object], arch: str) -> Path:
     """The shared library of a source with its macros; built where the cache has none.
 
+    Another compiler or CuTe does not build anew what is there; removing the folder does.
     Raises `KernelError` with the end of the compiler's output.
     """
     library = cache_folder() / "cuda" / f"{Path(source).stem}-{_key(source, defines, arch)}.so"
