@@ -156,6 +156,8 @@ def assert_close(found: Tensor, exact: Tensor, bound: Tensor) -> None:
 
 
 ROWS = (1, 2, 7, 16, 17, 40, 64, 100, 200)
+LAYERS = [(m, 1024, 4096) for m in (1, 8, 16, 64, 256, 1024)]
+RAGGED = [(7, 70, 203), (40, 333, 1000), (200, 70, 203)]
 
 
 @each("mx_linear")
@@ -168,6 +170,6 @@ def test_linear_of_odd_shapes(kernel, fmt, dtype, poisoned):
 @each("mx_linear")
 @pytest.mark.parametrize("name", ["mxint8", "mxint4"])
 @pytest.mark.parametrize("dtype", DTYPES[:2], ids=str)
-@pytest.mark.parametrize("m", [1, 8, 16, 64, 256, 1024])
-def test_linear_of_a_layer(kernel, name, dtype, m, poisoned):
-    check_linear(kernel, parse(name), dtype, (m, 1024, 4096), poisoned)
+@pytest.mark.parametrize("shape", [*LAYERS, *RAGGED], ids=str)
+def test_linear_of_a_layer(kernel, name, dtype, shape, poisoned):
+    check_linear(kernel, parse(name), dtype, shape, poisoned)
