@@ -241,7 +241,12 @@ def test_synth_prints_a_table_or_json_and_the_page_shows_it(emitted: Main, tmp_p
     assert rows["total"][0] == f"{found['total']['LUT']:,}"
     assert emitted("report", "build", "-o", "design.html")[0] == 0
     page = (tmp_path / "design.html").read_text()
-    assert re.search(rf'\["LUT",\d+,{found["total"]["LUT"]}\]', page)
+    measured = rf'\["LUT",\d+,{found["total"]["LUT"]}\]'
+    assert re.search(measured, page)
+    # Figures of the design that was there before are not those of another one.
+    assert emitted(*EMIT.replace("8,1", "4,1").split())[0] == 0
+    assert emitted("report", "build", "-o", "design.html")[0] == 0
+    assert not re.search(measured, (tmp_path / "design.html").read_text())
 
 
 def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> None:
@@ -269,7 +274,7 @@ def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> 
     ("arguments", "words"),
     [
         ("emit cli_demo:task --plan p.json", "name the folder where the design goes"),
-        ("emit cli_demo:task cli_demo.py --plan p.json", "cli_demo.py is a file"),
+        ("emit cli_demo:task cli_demo.py --plan p.json", "'cli_demo.py' is a file"),
         ("emit cli_demo:task build --plan none.json", "none.json: cannot be read"),
         ("emit cli_demo:task build --plan p.json --lanes 0=8", "'8' is not M_IN,M_OUT or unroll"),
         ("emit cli_demo:task build --plan p.json --lanes 0", "write LAYER=..., such as fc1=8,1"),

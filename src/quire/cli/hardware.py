@@ -205,14 +205,21 @@ def draw_design(folder: Path, output: Path) -> None:
 
 
 def _keep(folder: Path, name: str, figures: Mapping[str, Any]) -> None:
+    from quire.hardware.contents import stamp
+
     file = folder / name
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    kept = {"manifest": stamp(folder), "figures": figures}
+    file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def _kept(folder: Path, name: str) -> Any:
+    """The figures of the design that is in the folder now; None if there are none."""
+    from quire.hardware.contents import stamp
+
     file = folder / name
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return kept["figures"] if kept.get("manifest") == stamp(folder) else None
 
 
 def _resources_table(found: Synthesis) -> Table:
@@ -243,10 +250,11 @@ def _to_lanes(text: str) -> tuple[int, int] | Literal["unroll"]:
 
 
 def _check_target(folder: Path | None) -> Path:
+    from quire.hardware.contents import check_target
+
     if folder is None:
         raise HardwareError("name the folder where the design goes, or give --check")
-    if folder.exists() and not folder.is_dir():
-        raise HardwareError(f"{folder} is a file: name a folder, a new one or one of `quire emit`")
+    check_target(folder)
     return folder
 
 

@@ -154,7 +154,8 @@ class Design:
     def load(folder: str | os.PathLike[str], graph: GraphModule | None = None) -> Design:
         """Read back a folder that `emit` wrote; with its quantized graph, `simulate` can compare.
 
-        Raises HardwareError for a folder that is incomplete or was changed.
+        Raises HardwareError for a folder of something else, and names the first source, memory or
+        record that is missing or not as `emit` wrote it, by the hashes of the manifest.
         """
         from quire.hardware.storage import load
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 from torch.fx import GraphModule
 
-from quire.errors import HardwareError
+from quire.hardware.contents import check_target, write
 from quire.hardware.design import Design
 from quire.hardware.lanes import lanes_for
 from quire.hardware.linear import MAX_ACCUMULATOR
@@ -23,9 +20,6 @@ from quire.hardware.render import render
 from quire.hardware.schedule import Lanes
 from quire.hardware.testbench import bench
 from quire.hardware.unroll import LEVELS
-
-OWNED = ("rtl", "mem", "tb", "fpga", "logs", "synth")
-"""The folders of an emitted folder, and those of tools; emitting again removes what they hold."""
 
 
 def emit(
@@ -47,7 +41,7 @@ def emit(
     """Write a quantized graph as a streaming accelerator, and return its Design.
 
     q: a graph from `quantize`, with a plan from `plan.for_hardware` or one as narrow.
-    path: the folder; what an earlier `emit` wrote there is replaced.
+    path: the folder; what an earlier `emit` wrote there is replaced, and nothing else is touched.
     lanes: {path of a linear layer: (M_in, M_out)}, the products that it forms in a cycle; "auto"
         takes the cheapest with which `rate` samples a second (a million) are met at a clock of
         `clock` Hz, or with a budget alone the fastest design within it.
@@ -62,35 +56,12 @@ def emit(
 
     Raises HardwareError, before anything is written, with every node that has no hardware.
     """
+    folder = Path(path)
+    check_target(folder)
     build = partial(lower, q, name=name, rom=rom, max_accumulator=max_accumulator, levels=levels)
     limits = {"DSP": dsp, "LUT": lut, "BRAM": bram}
     budget = {kind: most for kind, most in limits.items() if most is not None}
     design = build(lanes_for(q, lanes, rate, clock, budget, build))
     given = (vectors,) if isinstance(vectors, Tensor) else vectors
-    folder = Path(path)
     write(folder, render(design, clock, bench(design, q, given)))
     return replace(design, folder=folder.resolve(), graph=q)
-
-
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """The files of a design, in place of those of an earlier one; nothing else is touched."""
-    if folder.exists() and any(folder.iterdir()):
-        for path in _written(folder):
-            if (folder / path).resolve().is_relative_to(folder.resolve()):
-                (folder / path).unlink(missing_ok=True)
-        for owned in OWNED:
-            shutil.rmtree(folder / owned, ignore_errors=True)
-    for path, content in files.items():
-        file = folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-
-
-def _written(folder: Path) -> list[str]:
-    """The files that an earlier `emit` wrote; HardwareError for a folder of something else."""
-    try:
-        return list(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["hashes"])
-    except (OSError, ValueError, KeyError):
-        raise HardwareError(
-            f"'{folder}' holds files that quire.emit did not write: name another"
-        ) from None

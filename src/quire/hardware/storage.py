@@ -10,6 +10,7 @@ from typing import Any
 from torch.fx import GraphModule
 
 from quire.errors import HardwareError
+from quire.hardware.contents import check_unchanged
 from quire.hardware.design import Design, Instance, Memory, Stage, Wire
 from quire.hardware.manifest import values_from_json, values_json
 from quire.hardware.stream import Stream
@@ -58,6 +59,7 @@ def _stage_json(stage: Stage) -> dict[str, Any]:
 
 def load(folder: Path, graph: GraphModule | None) -> Design:
     """See `Design.load`."""
+    check_unchanged(folder)
     try:
         data = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return Design(

@@ -174,13 +174,3 @@ def test_the_same_graph_gives_the_same_bytes_in_any_process(tmp_path: Path):
     arguments = [sys.executable, "-c", AGAIN, __file__, str(tmp_path / "b")]
     subprocess.run(arguments, check=True, capture_output=True)
     assert contents(tmp_path / "b") == first
-
-
-def test_a_folder_that_was_changed_does_not_load(tmp_path: Path):
-    emitted(tmp_path / "out", FAMILIES)
-    memory = next((tmp_path / "out" / "mem").iterdir())
-    memory.unlink()
-    with pytest.raises(HardwareError, match=memory.name):
-        Design.load(tmp_path / "out")
-    with pytest.raises(HardwareError, match=r"not a folder that quire\.emit wrote"):
-        Design.load(tmp_path)
