@@ -75,10 +75,12 @@ def emit(
     from quire.explore import Task
     from quire.graph import capture
     from quire.hardware import emit as write_design
+    from quire.hardware.arguments import check as check_arguments
     from quire.precision import Plan, quantize
 
     chosen = _chosen_lanes(lanes or [])
     wanted: dict[str, Any] = {"rate": rate, "clock": clock, "dsp": dsp, "lut": lut, "bram": bram}
+    check_arguments(**wanted)
     target = None if check else _check_target(folder)
     found = Task.resolve(task)
     with working("capturing the model"):

@@ -11,6 +11,7 @@ from typing import Literal
 from torch import Tensor
 from torch.fx import GraphModule
 
+from quire.hardware.arguments import check
 from quire.hardware.contents import check_target, write
 from quire.hardware.design import Design
 from quire.hardware.lanes import lanes_for
@@ -43,8 +44,8 @@ def emit(
     q: a graph from `quantize`, with a plan from `plan.for_hardware` or one as narrow.
     path: the folder; what an earlier `emit` wrote there is replaced, and nothing else is touched.
     lanes: {path of a linear layer: (M_in, M_out)}, the products that it forms in a cycle; "auto"
-        takes the cheapest with which `rate` samples a second (a million) are met at a clock of
-        `clock` Hz, or with a budget alone the fastest design within it.
+        takes the cheapest with which the design takes `rate` samples a second (a million) at
+        a clock of `clock` Hz, or with a budget alone the fastest design within it.
         "unroll", for all layers or one of them, makes the weights constants in logic, with a row
         each cycle. levels: adders in a row between two registers there.
     dsp, lut, bram: a budget of DSP blocks, LUTs and memories of 18 Kbit on 7 series, against
@@ -54,14 +55,17 @@ def emit(
     vectors: samples for the bench in the folder, float (samples, *shape), one tensor for each
         input; it has random ones in any case.
 
-    Raises HardwareError, before anything is written, with every node that has no hardware.
+    Raises HardwareError, before anything is written, for an argument that is not legal, a rate or
+    a budget that cannot be met (with what can), and with every node that has no hardware.
     """
+    check(q=q, path=path, rate=rate, clock=clock, dsp=dsp, lut=lut, bram=bram)
+    check(name=name, rom=rom, max_accumulator=max_accumulator, levels=levels, vectors=vectors)
     folder = Path(path)
     check_target(folder)
     build = partial(lower, q, name=name, rom=rom, max_accumulator=max_accumulator, levels=levels)
     limits = {"DSP": dsp, "LUT": lut, "BRAM": bram}
     budget = {kind: most for kind, most in limits.items() if most is not None}
-    design = build(lanes_for(q, lanes, rate, clock, budget, build))
+    _, design = lanes_for(q, lanes, rate, clock, budget, build)
     given = (vectors,) if isinstance(vectors, Tensor) else vectors
     write(folder, render(design, clock, bench(design, q, given)))
     return replace(design, folder=folder.resolve(), graph=q)

@@ -129,7 +129,7 @@ def test_lanes_that_cannot_be_name_the_legal_ones(tmp_path: Path):
     graph = quire.capture(model, (torch.randn(2, 12),))
     entry = "block(fixed(8,6),size=8,scale=pow2(4))"
     q = quire.quantize(graph, quire.Plan.uniform(graph, entry))
-    with pytest.raises(HardwareError, match="M_in is one of 1, 2, 4, 8"):
+    with pytest.raises(HardwareError, match="M_in is one of 1, 2, 4, 8 and M_out 1 to 4"):
         quire.emit(q, tmp_path / "out", {"linear": (3, 1)})
     with pytest.raises(HardwareError, match="lanes names 'nowhere'"):
         quire.emit(q, tmp_path / "out", {"nowhere": (1, 1)})
