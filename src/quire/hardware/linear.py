@@ -48,8 +48,7 @@ class Weight:
         rows, columns = tensor.shape
         exponent = element.quantum_exponent
         numbers = element.values_of(encoded.codes.long()).double()
-        if not bool(numbers.isfinite().all()):
-            raise HardwareError(f"a weight in {format} holds Inf, which hardware does not decode")
+        _check_finite(tensor, numbers, format)
         values = _integers(numbers, exponent)
         codes = encoded.codes.long().numpy()
         if not isinstance(format, Block):
@@ -64,6 +63,7 @@ class Weight:
                 f"{format} has a second, fp32 scale for the tensor: take one real scale, such as "
                 f"block({format.element},size={format.size},scale=bf16)"
             )
+        _check_finite(tensor, found, format)
         blocks = encoded.scales.shape[-1] if encoded.scales.ndim > 1 else 1
         per_row = found.reshape(-1, blocks) if found.numel() > 1 else found.reshape(1, 1)
         scales = _fractions(per_row.expand(rows, blocks))
@@ -77,6 +77,17 @@ class Weight:
         """(N, blocks): whether a block adds anything, so that its scale matters."""
         starts = range(0, self.values.shape[1], self.block)[: self.scales.shape[1]]
         return np.stack([(self.values[:, i : i + self.block] != 0).any(1) for i in starts], 1)
+
+
+def _check_finite(tensor: Tensor, decoded: Tensor, format: Format) -> None:
+    """HardwareError unless what the codes of a tensor mean is finite."""
+    if not bool(decoded.isfinite().all()):
+        strange = (~tensor.isfinite()).nonzero().tolist()
+        where = f"{float(tensor[tuple(strange[0])])} at {tuple(strange[0])}" if strange else "Inf"
+        raise HardwareError(
+            f"its weight in {format} holds {where}, which hardware does not decode: replace it, as "
+            "torch.nan_to_num does, or take a format without Inf"
+        )
 
 
 def _integers(numbers: Tensor, exponent: int) -> Integer:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
+from quire.errors import HardwareError
 from quire.formats import Encoded, Format, parse
 from quire.ops.exact_value import Exact
 from quire.precision.cast import as_blocks, cast
@@ -39,9 +40,15 @@ class Statics:
         return self._interpreter.run_node(node)
 
     def fractions(self, node: Node) -> list[Fraction]:
-        """Every element, in row-major order."""
+        """Every element, in row-major order; HardwareError for NaN or Inf."""
         value = self._values[node]
         assert isinstance(value, Exact)
+        if value.special is not None and bool((value.special != 0).any()):
+            name = node.target if node.op == "get_attr" else node.name
+            raise HardwareError(
+                f"{name} holds NaN or Inf, which hardware does not decode: replace it, as "
+                "torch.nan_to_num does"
+            )
         return value.fractions()
 
     def encoded(self, node: Node) -> tuple[Format, torch.Tensor, Encoded]:

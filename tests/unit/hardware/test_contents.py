@@ -150,7 +150,7 @@ def test_a_manifest_that_names_files_elsewhere_removes_none(tmp_path: Path):
 def test_a_path_at_or_below_a_file_is_refused_before_anything_is_made(tmp_path: Path, path: str):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(HardwareError, match="is a file") as caught:
-        quire.emit(nn.Linear(1, 1), tmp_path / path)  # type: ignore[arg-type]
+        quire.emit(quantized((6, 5)), tmp_path / path)
     assert str(tmp_path / path) in str(caught.value)
     assert contents(tmp_path) == {"file": b"mine"}
 

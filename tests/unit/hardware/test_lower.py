@@ -174,3 +174,27 @@ def test_the_same_graph_gives_the_same_bytes_in_any_process(tmp_path: Path):
     arguments = [sys.executable, "-c", AGAIN, __file__, str(tmp_path / "b")]
     subprocess.run(arguments, check=True, capture_output=True)
     assert contents(tmp_path / "b") == first
+
+
+NOT_DECODED = "which hardware does not decode: replace it, as torch.nan_to_num does"
+
+
+@pytest.mark.parametrize("format", ["mxint8", "mxfp4", "fp8_e5m2", "int4_g128", "nf4"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_weight_that_is_not_finite_is_named_with_its_place(
+    tmp_path: Path, format: str, value: str
+):
+    model = small()
+    with torch.no_grad():
+        model.get_parameter("2.weight")[1, 3] = float(value)
+    message = refusal(tmp_path / "out", {"2.weight": format}, model)
+    assert f"  2: its weight in {format} holds {value} at (1, 3), {NOT_DECODED}" in message
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_bias_that_is_not_finite_is_named(tmp_path: Path, value: str):
+    model = small()
+    with torch.no_grad():
+        model.get_parameter("0.bias")[2] = float(value)
+    message = refusal(tmp_path / "out", {}, model)
+    assert message.endswith(f"  0: 0.bias holds NaN or Inf, {NOT_DECODED}")
