@@ -33,6 +33,15 @@ def task():
 
 def broken(size):
     return task()
+
+def moody():
+    calm, calls = task(), []
+    def evaluate(q):
+        calls.append(q)
+        if len(calls) == 3:
+            raise ValueError("no luck")
+        return {**calm.evaluate(q), **({} if len(calls) == 4 else {"extra": 1})}
+    return Task(calm.model, calm.example_inputs, evaluate)
 """
 
 Main = Callable[..., tuple[int, str, str]]
@@ -180,6 +189,30 @@ def test_paths_are_checked_before_the_search(main: Main, tmp_path: Path) -> None
     assert code == 2
     assert "cannot be written" in " ".join(errors.split())
     assert not (tmp_path / "study.journal").exists()
+
+
+def test_failed_trials_are_told_and_a_metric_of_some_plans_has_its_column(
+    main: Main, tmp_path: Path
+) -> None:
+    code, output, _ = main(*SEARCH.replace(":task", ":moody").split(), "--trials", "6")
+    assert code == 0
+    rows = [line.split() for line in output.splitlines()]
+    head = next(row for row in rows if row[:1] == ["trial"])
+    by_number = {row[0]: row for row in rows if row and row[0].isdigit()}
+    study = Study.load("search", str(tmp_path / "study.journal"))
+    assert by_number["1"][head.index("extra")] == "1"
+    assert by_number["3"][head.index("extra")] == "-"
+    assert by_number["3"][head.index("bits")] == f"{study.trials[3].metrics['bits']:.5g}"
+    assert "of 6 trials 1 failed, the first, trial 2, with ValueError: no luck" in output
+
+
+def test_a_search_that_finds_nothing_says_why(main: Main) -> None:
+    search = SEARCH.replace(":task", ":moody").replace("bits=5", "extra>=3")
+    code, _, errors = main(*search.split(), "--trials", "4")
+    assert code == 2
+    words = " ".join(errors.split())
+    assert "no trial of 4 is complete and within the limits: 2 failed, the first" in words
+    assert "the best for extra >= 3 is 1" in words
 
 
 def test_a_report_of_nothing_is_an_error(main: Main) -> None:

@@ -137,26 +137,32 @@ def _show_search(study: "Study", plan: Path, results: Path) -> None:
     """Print the front and where the files are; exit code 130 after Ctrl-C."""
     if study.feasible:
         show(_front_table(study.pareto()))
-        out.print(f"best plan: {plan}; results: {results}", highlight=False)
+        out.print(f"best plan: {plan}; results: {results}", markup=False, highlight=False)
+        if study.failed:
+            told = f"of {len(study.trials)} trials {study.failures()}"
+            out.print(told, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if study.interrupted:
         raise typer.Exit(130)
     if not study.feasible:
-        raise StudyError(f"no trial of {len(study.trials)} is complete and within the limits")
+        raise StudyError(study.shortfall())
 
 
 def _front_table(front: Iterable[Any]) -> Table:
     trials = list(front)
     table = Table("trial", title="Pareto front", box=None, pad_edge=False, title_justify="left")
-    for metric in trials[0].metrics:
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
+    for metric in metrics:
         table.add_column(metric, justify="right")
     table.add_column("")
     for trial in trials:
-        numbers = map(_number, trial.metrics.values())
+        numbers = (_number(trial.metrics.get(metric)) for metric in metrics)
         table.add_row(str(trial.number), *numbers, trial.label)
     return table
 
 
-def _number(value: float) -> str:
+def _number(value: float | None) -> str:
+    if value is None:  # evaluate gave the metric of other plans, not of this one
+        return "-"
     return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
 
 

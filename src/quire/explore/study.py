@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,38 @@ class Study:
             if trial.state == "complete" and self.objectives.admits(trial.metrics)
         ]
 
+    @property
+    def failed(self) -> list[Trial]:
+        """The trials whose `error` says why they gave no metrics."""
+        return [trial for trial in self.trials if trial.state == "failed"]
+
+    def shortfall(self) -> str:
+        """Why no trial is feasible, in words: what failed, and how near the limits others came."""
+        run = self.trials[1:]
+        complete = [trial for trial in run if trial.state == "complete"]
+        reasons = [
+            self.failures(),
+            *(self._nearest(name, complete) for name in self.objectives.bounds),
+        ]
+        why = "; ".join(filter(None, reasons)) if run else "only the fp32 model was run"
+        return f"no trial of {len(self.trials)} is complete and within the limits: {why}"
+
+    def failures(self) -> str:
+        """How many trials failed, and the first one's error, in words; empty where none did."""
+        if not self.failed:
+            return ""
+        first = self.failed[0]
+        return f"{len(self.failed)} failed, the first, trial {first.number}, with {first.error}"
+
+    def _nearest(self, metric: str, trials: Sequence[Trial]) -> str:
+        """The value nearest to a limit, or beyond it, among trials that give that metric."""
+        values = [trial.metrics[metric] for trial in trials if metric in trial.metrics]
+        if not values:
+            return ""
+        lower = metric in self.objectives.lower
+        bound = f"{metric} {'>=' if lower else '<='} {self.objectives.bounds[metric]:.6g}"
+        return f"the best for {bound} is {(max if lower else min)(values):.6g}"
+
     def pareto(self) -> list[Trial]:
         """The feasible trials that no other dominates, the best in the first objective first."""
         trials = self.feasible
@@ -86,11 +119,16 @@ class Study:
         bounds: `max_<metric>=` and `min_<metric>=`, such as `max_bits=4`.
         Raises StudyError for a bound on no metric, and where no trial meets the bounds.
         """
-        tests = [(*self._bound(name), bound) for name, bound in bounds.items()]
+        tests = [(*self._bound(name, bound), bound) for name, bound in bounds.items()]
+        if not self.feasible:
+            raise StudyError(f"study {self.name!r}: {self.shortfall()}")
         fits = [
             trial
             for trial in self.feasible
-            if all(sign * trial.metrics[metric] <= sign * b for sign, metric, b in tests)
+            if all(
+                metric in trial.metrics and sign * trial.metrics[metric] <= sign * b
+                for sign, metric, b in tests
+            )
         ]
         if not fits:
             asked = ", ".join(f"{name}={bound:g}" for name, bound in bounds.items()) or "no bounds"
@@ -148,7 +186,9 @@ class Study:
                 row = _row(trial)
                 table.writerow(row.pop("metrics") | row.pop("plan") | row)
 
-    def _bound(self, name: str) -> tuple[int, str]:
+    def _bound(self, name: str, bound: object) -> tuple[int, str]:
+        if not isinstance(bound, Real):
+            raise StudyError(f"{name}={bound!r}: give a number")
         side, _, metric = name.partition("_")
         signs = {"max": 1, "min": -1}
         if side not in signs or metric not in self.baseline.metrics:

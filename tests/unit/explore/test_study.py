@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_best_under_bounds() -> None:
         STUDY.best(bits=4)
     with pytest.raises(StudyError, match=r"'max_size' is no bound.*accuracy, bits"):
         STUDY.best(max_size=4)
+
+
+def test_bounds_are_numbers_and_pass_over_trials_without_the_metric() -> None:
+    with pytest.raises(StudyError, match="max_bits='4': give a number"):
+        STUDY.best(max_bits="4")  # type: ignore[arg-type]
+    extra = replace(STUDY.trials[1], metrics={**STUDY.trials[1].metrics, "top5": 0.99})
+    baseline = replace(STUDY.baseline, metrics={**STUDY.baseline.metrics, "top5": 1.0})
+    study = replace(STUDY, trials=(baseline, extra, *STUDY.trials[2:]))
+    assert study.best_trial(min_top5=0.9).number == 1
+
+
+def test_what_failed_and_what_is_out_of_reach_is_told() -> None:
+    failures = "1 failed, the first, trial 5, with E: no"
+    assert STUDY.failures() == failures
+    goal = Objectives({"bits": "min"}, {"accuracy": ">= 0.99", "bits": 4.0})
+    study = replace(STUDY, objectives=goal)
+    words = (
+        f"no trial of 7 is complete and within the limits: {failures}; the best for "
+        "accuracy >= 0.99 is 0.96; the best for bits <= 4 is 4.25"
+    )
+    assert study.shortfall() == words
+    with pytest.raises(StudyError, match=r"the best for bits <= 4 is 4\.25"):
+        study.best()
+    alone = replace(study, trials=STUDY.trials[:1])
+    assert alone.failures() == ""
+    assert alone.shortfall().endswith("within the limits: only the fp32 model was run")
 
 
 def test_families() -> None:
