@@ -17,7 +17,7 @@ from quire.formats import Block, Encoded, Format
 from quire.hardware.cells import Decoded, decode
 from quire.hardware.elements import decoder, interval
 from quire.hardware.stage import Net, part
-from quire.hardware.stream import Codes, Integers, check_products, odd_part
+from quire.hardware.stream import Codes, Integers, check_products, odd_part, with_scale
 from quire.hardware.timing import Step
 
 MAX_ACCUMULATOR = 128
@@ -61,7 +61,7 @@ class Weight:
         if encoded.tensor_scale is not None:
             raise HardwareError(
                 f"{format} has a second, fp32 scale for the tensor: take one real scale, such as "
-                f"block({format.element},size={format.size},scale=bf16)"
+                f"{with_scale(format, 'bf16')}"
             )
         _check_finite(tensor, found, format)
         blocks = encoded.scales.shape[-1] if encoded.scales.ndim > 1 else 1
@@ -212,8 +212,9 @@ def _widest(x: Codes, weight: Weight, grid: _Grid, biases: Sequence[int]) -> str
         f"weight, {weight.format}, whose scales span {reach + 1} powers of two; a format with "
         "fewer exponents, or a scale that rounds the smallest blocks to zero, such as pow2(4), is "
         "narrower": element + reach,
-        f"bias, which has bits down to 2^{grid.exponent + zeros}; a fixed-point format is narrower, as "
-        "plan.for_hardware(graph, data) gives it": max(map(abs, biases)).bit_length() - zeros,
+        f"bias, which has bits down to 2^{grid.exponent + zeros}; a fixed-point format is "
+        "narrower, as plan.for_hardware(graph, data) gives it": max(map(abs, biases)).bit_length()
+        - zeros,
     }
     return max(operands, key=lambda operand: operands[operand])
 

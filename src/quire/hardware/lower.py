@@ -37,7 +37,7 @@ from quire.hardware.nodes import (
 from quire.hardware.schedule import Lanes, Layer
 from quire.hardware.stage import Builder, Net
 from quire.hardware.statics import Statics, cast_arguments
-from quire.hardware.stream import Codes, Integers, Stream
+from quire.hardware.stream import Codes, Integers, Stream, with_scale
 from quire.hardware.timing import (
     PASSES_READY,
     Step,
@@ -444,6 +444,6 @@ def _dynamic_scale(format: Format) -> str:
     assert isinstance(format, Block)
     return (
         f"{format} on an activation finds a real scale in the data, which takes a division: "
-        f"calibrate a static scale (quire.calibrate), or take a power of two, such as "
-        f"block({format.element},size={format.size},scale=pow2(4))"
+        "calibrate a static scale (quire.precision.calibrate(graph, data, plan)), or take a power "
+        f"of two, such as {with_scale(format, 'pow2(4)')}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import prod
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quire.errors import HardwareError
-from quire.formats import Block, Format, Pow2, Scalar
+from quire.formats import Block, Format, Pow2, Scalar, parse
 from quire.formats.layout import WHOLE_TENSOR
 from quire.hardware.elements import interval
 from quire.precision.cast import StaticScale
@@ -93,14 +93,15 @@ class Codes:
         if not isinstance(block, Block):
             return
         if isinstance(self.scale, tuple) or block.zero_point or block.tensor_scale is not None:
+            plain = with_scale(block, "bf16" if block.zero_point else "pow2(4)")
             raise HardwareError(
                 f"{self} has a zero point or a second scale, which hardware has not: take one "
-                f"static scale, as of block({block.element},size={block.size},scale=bf16)"
+                f"scale, static where it is real, as of {plain}"
             )
         if self.dynamic_scale is not None and block.size == WHOLE_TENSOR:
             raise HardwareError(
                 f"{self} finds one scale in all samples at once: take blocks along the last axis, "
-                f"as of block({block.element},size=32,scale={block.scale})"
+                f"as of {with_scale(replace(block, size=32), str(block.scale))}"
             )
         elements = self.element.values_of(torch.arange(2**self.element.bits)).double()
         if self.scale is not None:
@@ -119,6 +120,12 @@ class Codes:
 
     def __str__(self) -> str:
         return str(self.format) if self.scale is None else f"{self.format} scale={self.scale}"
+
+
+def with_scale(block: Block, scale: str) -> str:
+    """A format like another, written out, whose blocks have this scale and nothing besides."""
+    plain = replace(block, scale=parse(scale), tensor_scale=None, zero_point=False)
+    return plain.long_form()
 
 
 def check_products(what: object, products: Tensor) -> None:

@@ -73,7 +73,7 @@ def test_every_node_without_hardware_is_listed_with_its_path(tmp_path: Path):
         ({"0.weight": "int8"}, "bf16"),
         ({"0.weight": "nvfp4"}, "scale=bf16"),
         ({"0.weight": "uint4_g128"}, "zero points"),
-        ({"2.input": "int8"}, "quire.calibrate"),
+        ({"2.input": "int8"}, "quire.precision.calibrate(graph, data, plan)"),
         ({"2.input": Entry(parse("int8"), scale=0.3)}, "bf16"),
         ({"2.input": 'block(fixed(8,6),size="tensor",scale=pow2(4))'}, "last axis"),
     ],
@@ -84,6 +84,30 @@ def test_formats_without_hardware_name_what_to_take(
     message = refusal(tmp_path / "out", plan)
     assert said in message
     assert message.splitlines()[1].startswith(("  0:", "  2:"))
+
+
+@pytest.mark.parametrize(
+    ("site", "format", "advice"),
+    [
+        ("2.input", "int8", 'block(fixed(8,0),size="all",scale=pow2(4))'),
+        ("2.input", "int4_g128", "block(fixed(4,0),size=128,scale=pow2(4))"),
+        ("2.input", "uint8", 'block(ufixed(8,0),size="all",scale=bf16)'),
+        ("2.input", "nvfp4", "block(fp4_e2m1,size=16,scale=pow2(4))"),
+        (
+            "2.input",
+            'block(fixed(8,6),size="tensor",scale=pow2(4))',
+            "block(fixed(8,6),size=32,scale=pow2(4))",
+        ),
+        ("2.weight", "nvfp4", "block(fp4_e2m1,size=16,scale=bf16)"),
+    ],
+)
+def test_a_format_that_is_advised_parses_and_goes_further(
+    tmp_path: Path, site: str, format: str, advice: str
+):
+    message = refusal(tmp_path / "out", {site: format})
+    assert advice in message
+    entry = Entry(parse(advice), scale=None if "pow2" in advice or "weight" in site else 1.5)
+    assert emitted(tmp_path / "out", {site: entry}).interval > 0
 
 
 def test_a_sum_that_is_too_wide_names_the_widest_operand_and_what_narrows_it(tmp_path: Path):
