@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import BaseJournalBackend
@@ -26,7 +26,14 @@ def open_storage(storage: str) -> BaseStorage:
     except StudyError:
         raise
     except Exception as error:  # each backend and database driver has exceptions of its own
-        raise StudyError(f"storage {storage!r} cannot be opened: {error}") from error
+        problem = f"{type(error).__name__}: {error}"
+        raise StudyError(f"storage {storage!r} cannot be opened: {problem}") from error
+
+
+START = b'{"op_code":'
+"""How a record of Optuna begins (`JournalStorage`), and so the file."""
+
+OTHER = "give another file, which is made where there is none"
 
 
 class JournalFile(BaseJournalBackend):
@@ -43,6 +50,10 @@ class JournalFile(BaseJournalBackend):
         self._offsets = [0]  # of the lines that were read
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        with path.open("rb") as file:
+            head = file.read(len(START))
+        if not START.startswith(head):  # appending would cut its last line off where it has no end
+            raise StudyError(f"storage '{path}' is no journal of a study: {OTHER}")
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The records from that number on."""
@@ -56,7 +67,18 @@ class JournalFile(BaseJournalBackend):
                 if number == len(self._offsets):
                     self._offsets.append(self._offsets[-1] + len(line))
                 if number > log_number_from:
-                    yield json.loads(line)
+                    yield self._record(line, number)
+
+    def _record(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise StudyError(
+                f"storage '{self._path}' is damaged: line {number} is no record; {OTHER}"
+            )
+        return cast("dict[str, Any]", record)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add records; they are on the disk when this returns."""

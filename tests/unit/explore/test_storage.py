@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from quire.errors import StudyError
 from quire.explore.storage import JournalFile, open_storage
 
-LOGS = [{"op": i, "text": "x" * i} for i in range(20)]
+LOGS = [{"op_code": i, "text": "x" * i} for i in range(20)]
 
 
 def test_records_come_back_from_any_number_on(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, kept: int) -> None:
 def _append(path: Path, start: int) -> None:
     journal = JournalFile(path)
     for i in range(start, start + 50):
-        journal.append_logs([{"i": i, "text": "z" * 5000}])
+        journal.append_logs([{"op_code": i, "text": "z" * 5000}])
 
 
 def test_two_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_two_writers_do_not_mix_their_lines(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    assert sorted(log["i"] for log in JournalFile(path).read_logs(0)) == list(range(100))
+    assert sorted(log["op_code"] for log in JournalFile(path).read_logs(0)) == list(range(100))
 
 
 def test_files_are_interchangeable_with_optunas_own_backend(tmp_path: Path) -> None:
@@ -66,11 +66,23 @@ def test_files_are_interchangeable_with_optunas_own_backend(tmp_path: Path) -> N
 
 
 def test_what_is_no_storage_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello\n")
-    with pytest.raises(StudyError, match=r"notes\.txt' cannot be opened"):
-        open_storage(str(tmp_path / "notes.txt"))
+    for text in ("hello\n", "hello", '{"version": 1}', "[]\n"):  # without an end it looked torn
+        (tmp_path / "notes.txt").write_text(text)
+        with pytest.raises(StudyError, match=r"notes\.txt' is no journal of a study"):
+            open_storage(str(tmp_path / "notes.txt"))
+        assert (tmp_path / "notes.txt").read_text() == text
     with pytest.raises(StudyError, match="nosuch://"):
         open_storage("nosuch://host/db")
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    journal = JournalFile(tmp_path / "j")
+    journal.append_logs(LOGS[:2])
+    with (tmp_path / "j").open("a") as file:
+        file.write('{"op_code":\n')
+    journal.append_logs(LOGS[2:3])
+    with pytest.raises(StudyError, match="j' is damaged: line 3 is no record"):
+        list(JournalFile(tmp_path / "j").read_logs(0))
 
 
 def test_a_system_without_file_locks_is_sent_to_sqlite(
