@@ -1,5 +1,6 @@
 """The progress line of a search: trials, the best so far, rate, time left."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -19,9 +20,14 @@ from quire.explore.trial import Trial
 
 
 class SearchProgress:
-    """A context manager; `show` redraws the line after a trial."""
+    """A context manager; `show` redraws the line after a trial.
 
-    def __init__(self, name: str, done: int, total: int, objectives: Objectives, on: bool) -> None:
+    earlier: the trials that the study has already, the baseline among them.
+    """
+
+    def __init__(
+        self, name: str, earlier: Sequence[Trial], total: int, objectives: Objectives, on: bool
+    ) -> None:
         self._objectives = objectives
         self._best: Trial | None = None
         self._progress = Progress(
@@ -34,7 +40,11 @@ class SearchProgress:
             console=Console(stderr=True),
             disable=not on,
         )
-        self._bar = self._progress.add_task(name, total=total, completed=done, best="")
+        done = len(earlier)
+        self._bar = self._progress.add_task(name, total=max(total, done), completed=done, best="")
+        for trial in earlier:
+            self._compare(trial)
+        self._progress.update(self._bar, best=self._describe())
 
     def __enter__(self) -> "SearchProgress":
         self._progress.start()
@@ -50,14 +60,18 @@ class SearchProgress:
 
     def show(self, trial: Trial) -> None:
         """Count a trial."""
-        if trial.state == "complete" and self._objectives.admits(trial.metrics):
-            candidates = [self._best, trial] if self._best else [trial]
-            self._best = min(candidates, key=lambda t: self._objectives.losses(t.metrics))
+        self._compare(trial)
         self._progress.update(self._bar, advance=1, best=self._describe())
 
     def say(self, message: str) -> None:
         """Print a message above the line."""
         self._progress.console.print(message, highlight=False, markup=False)
+
+    def _compare(self, trial: Trial) -> None:
+        """Take a trial as the best if it is; the fp32 model is no plan."""
+        if trial.formats and trial.state == "complete" and self._objectives.admits(trial.metrics):
+            candidates = [self._best, trial] if self._best else [trial]
+            self._best = min(candidates, key=lambda t: self._objectives.losses(t.metrics))
 
     def _describe(self) -> str:
         if self._best is None:

@@ -57,7 +57,8 @@ def search(
     limits: {metric: bound}: a number is a lower bound for a metric that is maximised, an upper one
         for a cost and what is minimised; for any other metric write ">= 0.9" or "<= 0.1". A plan
         that breaks a limit on a cost is never run.
-    sites: fnmatch patterns of site names; None: the operands of products and convolutions.
+    sites: fnmatch patterns of site names; None: the operands of products and convolutions, or what
+        the keys of `formats` select.
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
     storage: a file for Optuna's journal, or the URL of another Optuna storage.
@@ -73,7 +74,10 @@ def search(
     StudyError for limits that no plan meets, an unknown metric or sampler, a stored study that
     differs, and an fp32 model that cannot be evaluated.
     """
-    _check_arguments(task, objectives, workers)
+    _check_arguments(task, objectives, limits)
+    _check_integers(trials=trials, workers=workers, seed=seed, qat_epochs=qat_epochs)
+    if workers != 1:
+        raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
     bench = Workbench(task, qat_epochs, clock, costs)
@@ -84,7 +88,7 @@ def search(
         stored = _open(name, storage, bench, terrain)
         run = Run(bench, terrain, proposer, stored, clock)
         clock.seconds.clear()  # what was spent before the first trial is no trial's
-        with SearchProgress(name, run.count, trials, goal, progress) as line:
+        with SearchProgress(name, run.earlier, trials, goal, progress) as line:
             interrupted = _watch(run.trials(trials), line, on_trial)
             if interrupted:
                 kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
@@ -95,13 +99,23 @@ def search(
         return Study.from_stored(stored, clock.seconds, interrupted)
 
 
-def _check_arguments(task: object, objectives: object, workers: int) -> None:
-    if workers != 1:
-        raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
+def _check_arguments(task: object, objectives: object, limits: object) -> None:
     if not isinstance(task, Task):
         raise StudyError(f"task is {task!r}: give a quire.Task, or Task.resolve('module:function')")
     if not isinstance(objectives, Mapping):
         raise StudyError(f'objectives are {objectives!r}: write {{"accuracy": "max", ...}}')
+    if not isinstance(limits, Mapping | None):
+        raise StudyError(f'limits are {limits!r}: write {{"bits": 4.0, "accuracy": ">= 0.9"}}')
+
+
+LEAST = {"trials": 1, "workers": 1, "seed": 0, "qat_epochs": 0}
+"""The least value of each number that `search` takes."""
+
+
+def _check_integers(**given: object) -> None:
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < LEAST[name]:
+            raise StudyError(f"{name}={value!r}: give an integer from {LEAST[name]} on")
 
 
 def _watch(
@@ -133,7 +147,9 @@ class Run:
         self._stored, self._clock = stored, clock
         self._plans = Plans(stored.user_attrs[ATTRIBUTE])
         self.count = 0
-        for trial, record in read_trials(stored):
+        records = read_trials(stored)
+        self.earlier = [trial for trial, _ in records]
+        for trial, record in records:
             space, formats = terrain.space, trial.formats
             params = space.params(space.genome_of(formats)) if formats else {}
             self._take(trial, to_record(trial, terrain, params, record.system_attrs))

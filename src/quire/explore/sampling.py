@@ -109,6 +109,8 @@ def make_proposer(sampler: str | BaseSampler, terrain: Terrain, seed: int) -> Pr
         return GridProposer(terrain)
     if isinstance(sampler, str):
         sampler = _sampler(sampler, seed)
+    if not isinstance(sampler, BaseSampler):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StudyError(f"sampler {sampler!r} is neither a name nor an optuna.samplers object")
     return OptunaProposer(terrain, sampler, Random(seed))
 
 
@@ -117,7 +119,8 @@ def _sampler(name: str, seed: int) -> BaseSampler:
         return SAMPLERS[name](seed)
     found = getattr(optuna.samplers, name, None)
     if not (isinstance(found, type) and issubclass(found, BaseSampler)):
-        classes = ", ".join(n for n in optuna.samplers.__all__ if n.endswith("Sampler"))
+        names = (n for n in optuna.samplers.__all__ if n.endswith("Sampler"))
+        classes = ", ".join(n for n in names if not n.startswith(("Base", "Grid", "PartialFixed")))
         raise StudyError(
             f"sampler {name!r} is unknown: give {', '.join(['guided', *SAMPLERS, 'grid'])}, "
             f"or one of Optuna's classes: {classes}"

@@ -174,7 +174,8 @@ def build_space(
 
     formats: format patterns for every selected site, or {site pattern: format patterns}, where the
         last match wins and the keys select the sites.
-    selected: fnmatch patterns of site names; None: the operands of products and convolutions.
+    selected: fnmatch patterns of site names; None: the operands of products and convolutions, or
+        what the keys of `formats` select.
     fit: gives, for a group's sites and a template such as `fixed(8,{})`, the best integer; None
         where no such format fits the sites' dtype.
     A pattern with a wildcard leaves out the sites that none of the formats suits.
@@ -187,6 +188,11 @@ def build_space(
     selected = (selected,) if isinstance(selected, str) else selected
     lists: Mapping[str, Formats]
     if isinstance(formats, Mapping):
+        if selected is not None:
+            raise StudyError(
+                f"sites={list(selected)!r} beside formats by site: their keys select the sites, so "
+                "leave sites away"
+            )
         lists, selected = formats, tuple(formats)
     else:
         lists = {"*": formats}
@@ -206,6 +212,8 @@ def build_space(
 
 def _patterns(formats: Formats) -> list[Pattern]:
     several = (formats,) if isinstance(formats, str | Format) else formats
+    if not isinstance(several, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise StudyError(f"formats are {formats!r}: give format patterns, or {{site: patterns}}")
     return [Pattern.parse(text) for text in dict.fromkeys(map(str, several))]
 
 
@@ -213,6 +221,8 @@ def _select(sites: tuple[Site, ...], patterns: Sequence[str] | None) -> list[Sit
     if patterns is None:
         return [site for site in sites if site.is_operand]
     for pattern in patterns:
+        if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise StudyError(f"sites holds {pattern!r}: give patterns of site names")
         if not any(fnmatchcase(site.name, pattern) for site in sites):
             known = ", ".join(site.name for site in sites[:8])
             raise StudyError(f"site pattern {pattern!r} matches no site; the first are {known}")

@@ -24,8 +24,13 @@ GOAL = {"error": "min", "bits": "min"}
 
 
 def run(task: Task, storage: str, **options: Any) -> Study:
-    given: dict[str, Any] = {"formats": FORMATS, "objectives": GOAL, "trials": 20}
-    return search(task, storage=storage, progress=False, **(given | options))
+    given: dict[str, Any] = {
+        "formats": FORMATS,
+        "objectives": GOAL,
+        "trials": 20,
+        "progress": False,
+    } | options
+    return search(task, storage=storage, **given)
 
 
 def plans(study: Study) -> list[tuple[str, ...]]:
@@ -184,6 +189,15 @@ def test_the_fewest_bits_under_a_limit_on_what_is_no_objective(task: Task, stora
         ({"limits": {"bits": 2.0}}, "no plan meets the limits"),
         ({"sampler": "best"}, "sampler 'best' is unknown.*TPESampler"),
         ({"sampler": "PartialFixedSampler"}, "pass a sampler object"),
+        ({"sampler": 3}, "sampler 3 is neither a name nor"),
+        ({"trials": 0}, "trials=0: give an integer from 1 on"),
+        ({"trials": 2.5}, r"trials=2\.5: give an integer from 1 on"),
+        ({"seed": -1}, "seed=-1: give an integer from 0 on"),
+        ({"qat_epochs": -1}, "qat_epochs=-1: give an integer from 0 on"),
+        ({"limits": 4}, "limits are 4: write"),
+        ({"formats": None}, "formats are None: give format patterns"),
+        ({"sites": [3]}, "sites holds 3: give patterns of site names"),
+        ({"formats": {"0.*": "mxint4"}, "sites": ["*"]}, r"sites=\['\*'\] beside formats by site"),
         ({"workers": 2}, "workers=2"),
         ({"objectives": {"bits": "min"}}, "needs an objective that evaluate measures"),
     ],
@@ -220,6 +234,20 @@ def test_a_study_goes_on_by_name(task: Task, storage: str) -> None:
         == Study.load("search", storage).trials
     )
     assert len(run(task, storage, trials=5, name="another").trials) == 5
+
+
+def test_the_line_of_a_resumed_search_shows_the_best_of_all_trials(
+    task: Task, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(task, storage, trials=8)
+    capsys.readouterr()
+    study = run(task, storage, trials=9, progress=True)
+    best = study.best_trial().metrics
+    shown = capsys.readouterr().err
+    assert f"9/9 best error {best['error']:.4g} bits {best['bits']:.4g}" in shown
+    run(task, storage, trials=5, progress=True)
+    shown = capsys.readouterr().err
+    assert f"9/9 best error {best['error']:.4g}" in shown
 
 
 def test_a_resumed_sampler_learns_what_it_had_learned(
@@ -268,7 +296,9 @@ def test_another_model_under_the_same_name_is_refused(task: Task, storage: str) 
     run(task, storage, trials=3)
     with torch.no_grad():
         next(task.model.parameters())[0, 0] += 1
-    with pytest.raises(StudyError, match=r"made with other settings .*model"):
+    with pytest.raises(
+        StudyError, match=r"made with other settings \(the model has other weights\)"
+    ):
         run(task, storage)
 
 
