@@ -123,7 +123,16 @@ class Workbench:
     def _tensors(self) -> dict[str, Tensor]:
         task = self._task
         data = task.example_inputs if task.calibration is None else task.calibration
-        observed = observe(self._graph, data)
+        try:
+            observed = observe(self._graph, data)
+        except Exception as error:  # whatever a graph raises on inputs that do not fit it
+            problem = f"{type(error).__name__}: {error}".partition("\n")[
+                0
+            ]  # no listing of the graph
+            raise TaskError(
+                f"calibration does not run through the model: {problem}; give inputs like "
+                "example_inputs"
+            ) from error
         rest = {name: _constant(self._graph, site) for name, site in self.sites.items()
                 if name not in observed}  # fmt: skip
         return rest | observed

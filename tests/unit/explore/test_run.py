@@ -216,6 +216,12 @@ def test_a_baseline_that_fails_ends_the_search(failing: Failing, storage: str) -
         run(failing(lambda i: 1 / 0), storage)
 
 
+def test_calibration_that_does_not_fit_the_model_is_named(task: Task, storage: str) -> None:
+    bad = replace(task, calibration=(torch.ones(2, 3),))
+    with pytest.raises(TaskError, match="calibration does not run through the model: RuntimeError"):
+        run(bad, storage, formats=["fixed(4,fitted)"])
+
+
 def test_a_metric_with_the_name_of_a_cost_is_refused(make_task: MakeTask, storage: str) -> None:
     with pytest.raises(StudyError, match="bits"):
         run(make_task(lambda model: {"error": 1.0, "bits": 2.0}), storage)
