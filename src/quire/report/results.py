@@ -151,9 +151,14 @@ class StudyResults:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "StudyResults":
         """The record of a decoded `study.json`; StudyError names what is missing or wrong."""
-        if data.get("quire_study") != VERSION:
+        if "quire_study" not in data:
             raise StudyError(
-                f"'quire_study' is {data.get('quire_study')!r}; this release reads {VERSION}: "
+                "no results of a search: the key 'quire_study' is missing; give the file that "
+                "`quire search --results` or `Study.save` wrote"
+            )
+        if data["quire_study"] != VERSION:
+            raise StudyError(
+                f"'quire_study' is {data['quire_study']!r}; this release reads {VERSION}: "
                 "write the file again, or install the release that wrote it"
             )
         try:
@@ -174,19 +179,31 @@ class StudyResults:
                 f"the results of study {data.get('name', '?')!r} lack the key {error}; "
                 "the layout is the docstring of quire.report.results"
             ) from None
+        except (AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, StudyError):
+                raise
+            raise StudyError(
+                f"the results of study {data.get('name', '?')!r} hold what they cannot: {error}; "
+                "the layout is the docstring of quire.report.results"
+            ) from None
 
     @classmethod
     def load(cls, path: str | Path) -> "StudyResults":
         """Read `study.json`; StudyError where it is not JSON or not of this layout."""
         try:
-            data = json.loads(Path(path).read_text())
-        except json.JSONDecodeError as error:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StudyError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
             raise StudyError(
                 f"{path} is not JSON ({error}); a study file is one JSON object"
             ) from None
         if not isinstance(data, dict):
             raise StudyError(f"{path} holds a {type(data).__name__}; a study file is one object")
-        return cls.from_json(cast("dict[str, Any]", data))
+        try:
+            return cls.from_json(cast("dict[str, Any]", data))
+        except StudyError as error:
+            raise StudyError(f"{path}: {error}") from None
 
 
 def _check_objectives(objectives: Mapping[str, str]) -> None:

@@ -56,6 +56,9 @@ def test_metrics_that_are_not_finite_are_left_out():
         ({"objectives": {"loss": "down"}}, "objective 'loss' is 'down'; legal: min, max"),
         ({"front": [99]}, "name trial 99, which is not among its 8 trials"),
         ({"chosen": 12}, "name trial 12"),
+        ({"sites": 3}, "hold what they cannot: 'int' object is not iterable"),
+        ({"trials": [3]}, "hold what they cannot"),
+        ({"limits": {"bits": "few"}}, "hold what they cannot: could not convert string to float"),
         ({"sites": [{"shape": [2]}]}, "study 'example <study>' lack the key 'name'"),
         ({"trials": [{"number": 1, "plan": {}, "metrics": {}, "state": "lost"}]}, "'lost'; legal"),
     ],
@@ -70,9 +73,15 @@ def test_a_file_that_is_not_an_object(tmp_path: Path):
     path.write_text("[1, 2]")
     with pytest.raises(StudyError, match="holds a list; a study file is one object"):
         StudyResults.load(path)
-    path.write_text("{'a': 1}")
-    with pytest.raises(StudyError, match="is not JSON"):
+    for content in (b"{'a': 1}", b"\x93\xff\x00", b""):
+        path.write_bytes(content)
+        with pytest.raises(StudyError, match=r"study\.json is not JSON"):
+            StudyResults.load(path)
+    path.write_text('{"version": 1, "entries": {}}')  # a plan
+    with pytest.raises(StudyError, match=r"study\.json: no results of a search"):
         StudyResults.load(path)
+    with pytest.raises(StudyError, match="cannot be read: Is a directory"):
+        StudyResults.load(tmp_path)
 
 
 def test_a_trial_that_does_not_exist():
