@@ -333,3 +333,23 @@ def test_hardware_commands_name_what_is_wrong(
     assert words in " ".join(errors.split())
     assert "Traceback" not in errors
     assert not (tmp_path / "build").exists()
+
+
+def test_bench_compile_tells_what_failed_and_what_had_no_time(
+    main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = {"figures": [], "failures": {"MLP: eager": "no luck"}, "left_out": ["MLP: quire", "b"]}
+    kept = {"figures": [], "failures": {}, "left_out": []}
+    monkeypatch.setattr(
+        "quire.software.compile_bench.run",
+        lambda models, device, **options: {"device": device, "models": lost, "attention": kept},
+    )
+    monkeypatch.setattr("quire.software.compile_bench.devices", lambda: ["cpu"])
+    code, output, _ = main("bench", "compile")
+    assert code == 0
+    lines = output.splitlines()
+    assert "failed on cpu: MLP: eager: no luck" in lines
+    assert "no time for 2 more on cpu, MLP: quire the first: raise --seconds" in lines
+    assert len([line for line in lines if line.startswith(("failed", "no time"))]) == 2
+    assert main("bench", "compile", "--repeats", "0")[0] == 2
+    assert main("bench", "compile", "--seconds", "-1")[0] == 2

@@ -60,8 +60,8 @@ def bench_compile(
     page: Annotated[
         Path | None, typer.Option(help="Where a page with pictures goes (needs quire[report]).")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Calls of which the median is taken.")] = 30,
-    seconds: Annotated[float, typer.Option(help="About how long a device may take.")] = 300,
+    repeats: Annotated[int, typer.Option(min=1, help="Calls of which the median is taken.")] = 30,
+    seconds: Annotated[float, typer.Option(min=1, help="About how long a device may take.")] = 300,
 ) -> None:
     """Compare eager, torch.compile and quire.compile, and naive with fused attention.
 
@@ -82,6 +82,8 @@ def bench_compile(
     for part in figures:
         for group in ("attention", "models"):
             show(_table(part["device"], part[group]["figures"]))
+            for line in _missing(part[group], part["device"]):
+                out.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     out.print(f"figures: {results}", highlight=False)
     if page is not None:
         from quire.report.compilation import compilation_page
@@ -104,6 +106,16 @@ def _tell(figures: Figures) -> None:
     if out.is_terminal:
         line = f"{figures.device}: {figures.model}: {figures.way}: {figures.steady_s * 1e3:.3g} ms"
         out.print(line, style="dim", markup=False, highlight=False)
+
+
+def _missing(comparison: dict[str, Any], device: str) -> list[str]:
+    """What failed, and what there was no time for, a line each."""
+    failed = [
+        f"failed on {device}: {what}: {error}" for what, error in comparison["failures"].items()
+    ]
+    left = comparison["left_out"]
+    late = [f"no time for {len(left)} more on {device}, {left[0]} the first: raise --seconds"]
+    return [*failed, *(late if left else [])]
 
 
 def _table(device: str, rows: list[dict[str, Any]]) -> Table:
