@@ -114,8 +114,10 @@ def _missing(comparison: dict[str, Any], device: str) -> list[str]:
         f"failed on {device}: {what}: {error}" for what, error in comparison["failures"].items()
     ]
     left = comparison["left_out"]
-    late = [f"no time for {len(left)} more on {device}, {left[0]} the first: raise --seconds"]
-    return [*failed, *(late if left else [])]
+    if not left:
+        return failed
+    late = f"no time for {len(left)} more on {device}, {left[0]} the first: raise --seconds"
+    return [*failed, late]
 
 
 def _table(device: str, rows: list[dict[str, Any]]) -> Table:
