@@ -168,17 +168,7 @@ def converted(net: Net, lanes: int) -> Net:
         return net
     if values.beat_scale_bits:
         return _converted_blocks(net, lanes)
-    if lanes < net.lanes:
-        net = _after_burst(net)
     return _convert(net, lanes, values.bits)
-
-
-def _after_burst(net: Net) -> Net:
-    """The net before a cell that is slower than a beat a cycle: where sums leave one a cycle at the
-    end of a row, a queue takes them, so that the layer does not wait."""
-    beats = -(-net.shape[-1] // net.lanes)
-    bursts = any(step.kind == "input-major" for step in net.builder.steps)
-    return fifo(net, beats) if bursts and beats > 1 else net
 
 
 def _convert(net: Net, lanes: int, lane_bits: int) -> Net:
@@ -322,8 +312,6 @@ def reshaped(net: Net, shape: tuple[int, ...], lanes: int) -> Net:
         net = to_integers(net)
     if row % net.lanes == 0 and shape[-1] % net.lanes == 0:
         return replace(net, shape=shape)
-    if -(-row // net.lanes) * shape[-1] < -(-shape[-1] // lanes) * row:  # beats for all values
-        net = _after_burst(net)
     valid, ready, data = net.stepped("repack", lanes * net.values.bits)
     net.builder.steps.append(Step("repack", (net.lanes, row, lanes, shape[-1])))
     net.builder.clocked(

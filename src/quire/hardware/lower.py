@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any
 
 import torch
@@ -40,9 +39,10 @@ from quire.hardware.statics import Statics, cast_arguments
 from quire.hardware.stream import Codes, Integers, Stream, with_scale
 from quire.hardware.timing import (
     PASSES_READY,
+    SAMPLES,
     Step,
-    alternated,
     departures,
+    in_turns,
     joined,
     last_values,
     most_waiting,
@@ -73,9 +73,12 @@ def lower(
     with its path and what would be supported.
     """
     check_top(name)
-    lowering = Lowering(q, lanes, rom, max_accumulator, levels)
-    lowering.run()
-    return Design(name, tuple(lowering.inputs), tuple(lowering.outputs), tuple(lowering.stages))
+    options = q, Statics(q), lanes, rom, max_accumulator, levels
+    pace = max((_cycles(layer, lanes) for layer in layers_of(q)), default=1)
+    design = Lowering(*options, pace).run(name)
+    if design.interval > pace:  # another stage sets it than a layer: queues are made for it
+        design = Lowering(*options, design.interval).run(name)
+    return design
 
 
 @dataclass(frozen=True)
@@ -86,26 +89,37 @@ class _Failed:
 class Lowering:
     """One pass over the graph; a value is a net that is still open, or streams for its readers."""
 
-    def __init__(self, q: GraphModule, lanes: Lanes, rom: str, widest: int, levels: int) -> None:
+    def __init__(
+        self,
+        q: GraphModule,
+        statics: Statics,
+        lanes: Lanes,
+        rom: str,
+        widest: int,
+        levels: int,
+        pace: int,
+    ) -> None:
         self.q = q
         self.lanes = lanes
         self.rom = rom
         self.max_accumulator = widest
         self.levels = levels
-        self.statics = Statics(q)
+        self.statics = statics
         self.stages: list[Stage] = []
         self.inputs: list[Stream] = []
         self.outputs: list[Stream] = []
         self.problems: dict[str, None] = {}
         self.values: dict[Node, Any] = {}
+        # When beats come, of SAMPLES samples, one each `pace` cycles: the last in steady state.
         self.arrivals: dict[str, list[int]] = {}
         self.alias = redundant_casts(q, self.statics)
         self.readers = readers_of(q, self.alias, self.statics)
-        self.pace = max((_cycles(layer, lanes) for layer in layers_of(q)), default=1)
+        self.pace = pace
         self.names = Names()
         self.depths: dict[str, int] = {}
 
-    def run(self) -> None:
+    def run(self, name: str) -> Design:
+        """The design, of this name."""
         for node in self.q.graph.nodes:
             if node.op == "output":
                 self._outputs(node)
@@ -114,6 +128,7 @@ class Lowering:
         if self.problems:
             listed = "\n".join(f"  {problem}" for problem in self.problems)
             raise HardwareError(f"the graph cannot become hardware:\n{listed}")
+        return Design(name, tuple(self.inputs), tuple(self.outputs), tuple(self.stages))
 
     def _lowered(self, node: Node) -> Any:
         if any(isinstance(self.value(n), _Failed) for n in node.all_input_nodes):
@@ -151,20 +166,13 @@ class Lowering:
             node = self.alias[node]
         return node
 
-    def open(self, node: Node, name: str, kind: str, beats: int = 0) -> Net:
-        """The value of a node as a net: the open one, or a new stage that reads its stream.
-
-        beats: of a sample that the stage makes of the stream's; where they are more, a queue stands
-        before it if beats come unevenly.
-        """
+    def open(self, node: Node, name: str, kind: str) -> Net:
+        """The value of a node as a net: the open one, or a new stage that reads its stream."""
         value = self.value(node)
         if isinstance(value, Net):
             return value if kind == "cast" else _settled(value)
         if isinstance(value, list):
-            stream = value.pop(0)
-            cycles = -(-beats // stream.beats)
-            stream = self.evened(stream, cycles) if cycles > 1 else stream
-            return self.builder(name, kind).read(stream)
+            return self.builder(name, kind).read(value.pop(0))
         raise HardwareError(needs_format(node))
 
     def stream(self, node: Node, lanes: int | None = None) -> Stream:
@@ -174,7 +182,7 @@ class Lowering:
             return self.with_lanes(value.pop(0), lanes)
         if isinstance(value, Net):
             value = _settled(value)
-            return self.close(cells.converted(value, lanes or value.lanes), self.source(node).name)
+            return self.close(self.converted(value, lanes or value.lanes), self.source(node).name)
         raise HardwareError(needs_format(node))
 
     def builder(self, name: str, kind: str) -> Builder:
@@ -247,7 +255,8 @@ class Lowering:
         name = self.names.free(identifier(node.name))
         stream = Stream(name, shape, lanes, codes, found.name)
         self.inputs.append(stream)
-        self.arrivals[stream.name] = list(range(1, stream.beats + 1))
+        starts = range(1, SAMPLES * self.pace, self.pace)
+        self.arrivals[stream.name] = [t + i for t in starts for i in range(stream.beats)]
         return [stream]
 
     def _outputs(self, node: Node) -> None:
@@ -297,14 +306,17 @@ class Lowering:
         steps = (Step("convert", (stream.lanes, lanes, stream.row)), Step("delay", (1,)))
         return times if lanes == stream.lanes else departures(steps, [times])
 
-    def taking_turns(self, streams: list[Stream]) -> list[Stream]:
-        """Streams of which a row of each is taken in turn: a queue on each that has to wait."""
+    def taking_turns(self, streams: list[Stream], lanes: int) -> list[Stream]:
+        """Streams of which a row of each is taken in turn and packed into `lanes`: a queue on each
+        that has to wait."""
         arrivals = [self.arrivals[s.name] for s in streams]
-        taken = alternated(arrivals, [s.row_beats for s in streams])
+        sizes = [size for s in streams for size in (s.lanes, s.row)]
+        taken = in_turns(arrivals, lanes, *sizes)
         return [self._queued(stream, at) for stream, at in zip(streams, taken, strict=True)]
 
     def _queued(self, stream: Stream, taken: list[int]) -> Stream:
-        depth = queue_depth(self.arrivals[stream.name], taken, self.slowest())
+        n = stream.beats  # of the last sample
+        depth = queue_depth(self.arrivals[stream.name][-n:], taken[-n:], self.pace)
         if depth <= 1:
             return stream
         return self.queue(stream, depth + 2)
@@ -312,18 +324,31 @@ class Lowering:
     def evened(self, stream: Stream, cycles: int) -> Stream:
         """A queue where beats come unevenly to what takes each in `cycles` cycles: without one, the
         layer before or another branch would wait, and no sample could make up for it."""
-        waiting = most_waiting(self.arrivals[stream.name], cycles, self.slowest())
-        queued = any(stage.kind == "fifo" and stream in stage.writes for stage in self.stages)
-        return self.queue(stream, waiting + 1) if waiting > 1 and not queued else stream
+        waiting = most_waiting(self.arrivals[stream.name], cycles)
+        needed = waiting > 1 and not self.is_queued(stream)
+        return self.queue(stream, waiting + 1) if needed else stream
+
+    def converted(self, net: Net, lanes: int) -> Net:
+        """A net with another number of lanes; a queue before a converter to fewer of them."""
+        cycles = -(-net.lanes // lanes)
+        return cells.converted(self.evened_net(net, cycles) if cycles > 1 else net, lanes)
+
+    def evened_net(self, net: Net, cycles: int) -> Net:
+        """As `evened`, of a net within its stage."""
+        reads = net.builder.reads
+        if not net.builder.steps and len(reads) == 1 and self.is_queued(reads[0]):
+            return net
+        times = departures(net.builder.steps, [self.arrivals[s.name] for s in reads])
+        waiting = most_waiting(times, cycles)
+        return cells.fifo(net, waiting + 1) if waiting > 1 else net
+
+    def is_queued(self, stream: Stream) -> bool:
+        """Whether a stream comes from a queue."""
+        return any(stage.kind == "fifo" and stream in stage.writes for stage in self.stages)
 
     def queue(self, stream: Stream, depth: int) -> Stream:
         builder = self.builder(f"{stream.name}__fifo", "fifo")
         return self.finish(builder, [cells.fifo(builder.read(stream), depth)], stream.node)[0]
-
-    def slowest(self) -> int:
-        """The interval, of what is known so far: that of the layers comes from their lanes."""
-        busy = [self.pace, *(stage.interval for stage in self.stages)]
-        return max([*busy, *(stream.beats for stream in self.inputs)], default=1)
 
     def input_major(self, stream: Stream) -> bool:
         """The schedules alternate, so that each pair of layers overlaps."""
@@ -342,11 +367,12 @@ class Lowering:
         net: Net | None = None
         for k, part in enumerate(parts[1:]):
             first = self.stream(parts[0]) if net is None else self.close(net, "")
-            streams = self.taking_turns([first, self.stream(part)])
+            second = self.stream(part)
+            lanes = self.wanted(node, Integers(0, 0, 0), first.row + second.row)
+            streams = self.taking_turns([first, second], lanes)
             builder = self.builder(f"{name}_{k + 1}" if k else name, "concat")
             a, b = (builder.read(stream) for stream in streams)
-            row = a.shape[-1] + b.shape[-1]
-            net = cells.concatenated(a, b, self.wanted(node, Integers(0, 0, 0), row))
+            net = cells.concatenated(a, b, lanes)
             builder.interval = sum(stream.beats for stream in streams)
         assert net is not None
         return net
@@ -388,17 +414,15 @@ class Lowering:
             if codes.format.is_block:
                 raise HardwareError(needs_format(source))
             return lookup(value, codes, node)
-        shape, is_block = sample_shape(node), codes.dynamic_scale is not None
-        lanes = self.wanted(node, codes, shape[-1])
-        beats = prod(shape[:-1]) * -(-shape[-1] // lanes) if is_block else 0
-        net = self.open(source, name, "cast", beats)
+        net = self.open(source, name, "cast")
         if not isinstance(codes.format, Block | Table):
             return casts.scalar_cast(net if net.rectified else cells.to_integers(net), codes)
         net = cells.to_integers(net)
         if isinstance(codes.format, Table):
             return casts.threshold_cast(net, codes)
-        if is_block:
-            return casts.block_cast(cells.converted(net, lanes), codes)
+        if codes.dynamic_scale is not None:
+            lanes = self.wanted(node, codes, net.shape[-1])
+            return casts.block_cast(self.converted(net, lanes), codes)
         if codes.scale is None:
             raise HardwareError(_dynamic_scale(codes.format))
         return casts.threshold_cast(net, codes)
@@ -426,7 +450,7 @@ class Lowering:
 
 def _kept(stream: Stream, lanes: int, taken: list[int]) -> list[int]:
     """How long each beat of a stream is needed whose values are taken in beats of fewer lanes."""
-    return last_values(taken, lanes, stream.rows, stream.lanes, stream.row)
+    return last_values(taken, lanes, SAMPLES * stream.rows, stream.lanes, stream.row)
 
 
 def _cycles(layer: Layer, lanes: Lanes) -> int:

@@ -131,10 +131,12 @@ def _moved(self: Lowering, node: Node) -> Any:
     name = identifier(node.meta["quire_path"] or node.name)
     if isinstance(self.value(source), Chain):
         raise HardwareError(needs_format(source))
-    lanes = self.wanted(node, Integers(0, 0, 0), shape[-1])
-    is_kept = shape[-1] == sample_shape(source)[-1]
-    beats = 0 if is_kept else prod(shape[:-1]) * -(-shape[-1] // lanes)
-    return cells.reshaped(self.open(source, name, "reshape", beats), shape, lanes)
+    net = self.open(source, name, "reshape")
+    lanes, row = self.wanted(node, Integers(0, 0, 0), shape[-1]), net.shape[-1]
+    beats, made = -(-row // net.lanes) * shape[-1], -(-shape[-1] // lanes) * row  # for all values
+    if beats < made and row != shape[-1]:
+        net = self.evened_net(net, -(-made // beats))
+    return cells.reshaped(net, shape, lanes)
 
 
 def _concatenation(self: Lowering, node: Node) -> Any:

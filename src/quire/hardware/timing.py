@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 Times = list[int]
 
@@ -41,18 +42,6 @@ def joined(arrivals: Sequence[Times]) -> Times:
     return [max(times) for times in zip(*arrivals, strict=True)]
 
 
-def alternated(arrivals: Sequence[Times], beats: Sequence[int]) -> list[Times]:
-    """When the beats of several streams move that take turns: `beats` of each, again and again."""
-    taken: list[Times] = [[] for _ in arrivals]
-    free = 0
-    for _ in range(len(arrivals[0]) // beats[0]):
-        for times, moved, count in zip(arrivals, taken, beats, strict=True):
-            for t in times[len(moved) : len(moved) + count]:
-                moved.append(max(t, free))
-                free = moved[-1] + 1
-    return taken
-
-
 def last_values(taken: Times, lanes: int, rows: int, wide: int, row: int) -> Times:
     """When the last value of each beat of `wide` lanes is taken, where the beats of `lanes` values
     that they become are taken at `taken`; for rows of `row` values."""
@@ -67,7 +56,8 @@ def last_values(taken: Times, lanes: int, rows: int, wide: int, row: int) -> Tim
 def queue_depth(arrivals: Times, taken: Times, interval: int) -> int:
     """Beats that wait at most where beats come at `arrivals` and go at `taken`.
 
-    A sample follows each `interval` cycles; a beat that goes as it comes counts too.
+    The times are of one sample; one like it follows each `interval` cycles. A beat that goes as it
+    comes counts too.
     """
     return max(sum((now - t) // interval + 1 for t in arrivals) - i for i, now in enumerate(taken))
 
@@ -76,7 +66,7 @@ def taken(steps: Sequence[Step], arrivals: Sequence[Times]) -> list[Times]:
     """The times at which a chain of steps takes the beats of each stream that it reads."""
     kind, numbers = (steps[0].kind, steps[0].numbers) if steps else ("", ())
     if kind in TURNS:
-        return alternated(arrivals, TURNS[kind](*numbers))
+        return TURNS[kind](arrivals, *numbers)
     together = joined(arrivals)
     return [TAKES[kind](together, *numbers) if kind in TAKES else together for _ in arrivals]
 
@@ -160,17 +150,62 @@ def _convert(arrivals: Times, in_lanes: int, out_lanes: int, row: int) -> Times:
     return _repack(arrivals, in_lanes, row, out_lanes, row)
 
 
-def _turns(lanes_out: int, *sizes: int) -> list[int]:
-    """Beats of each stream in turn; sizes: as of `_concat`."""
-    return [-(-row // n) for n, row in zip(sizes[::2], sizes[1::2], strict=True)]
+def in_turns(arrivals: Sequence[Times], lanes_out: int, *sizes: int) -> list[Times]:
+    """When the beats of several streams are taken of which a row of each is packed in turn.
+
+    sizes: the lanes and the row of each stream. A beat waits for the one before it, and until the
+    packer (`quire_gearbox`) has room, which fills and empties by a beat a cycle.
+    """
+    lanes, rows = sizes[::2], sizes[1::2]
+    most, unit = max(lanes), gcd(lanes_out, *sizes)
+    uneven = most % lanes_out != 0 and lanes_out % most != 0
+    room = lanes_out + min(most, lanes_out) - unit + unit * uneven
+    turn = [_counts(1, n, row) for n, row in zip(lanes, rows, strict=True)]
+    waiting = [iter(times) for times in arrivals]
+    moved: list[Times] = [[] for _ in arrivals]
+    packer = _Packer(lanes_out, sum(rows))
+    for _ in range(len(arrivals[0]) // len(turn[0])):
+        for times, took, counts in zip(waiting, moved, turn, strict=True):
+            for count in counts:
+                took.append(packer.push(next(times), count, room))
+    return moved
+
+
+class _Packer:
+    """How many values a packer holds, cycle by cycle, where nobody waits behind it."""
+
+    def __init__(self, lanes: int, row: int) -> None:
+        self._beats = _counts(1, lanes, row)
+        self._sent = self._now = self._held = 0
+
+    def push(self, arrival: int, count: int, room: int) -> int:
+        """The cycle in which a beat of `count` values is taken: at most `room` are held then."""
+        while self._now < arrival and self._held >= self._needed:
+            self._step()
+        self._now = max(self._now, arrival)
+        while self._held > room:
+            self._step()
+        self._step()
+        self._held += count
+        return self._now - 1
+
+    @property
+    def _needed(self) -> int:
+        """Values of the next beat that leaves."""
+        return self._beats[self._sent % len(self._beats)]
+
+    def _step(self) -> None:
+        self._now += 1
+        if self._held >= self._needed:
+            self._held -= self._needed
+            self._sent += 1
 
 
 def _concat(arrivals: Sequence[Times], lanes_out: int, *sizes: int) -> Times:
     """sizes: the lanes and the row of each stream."""
     lanes, rows = sizes[::2], sizes[1::2]
-    beats = _turns(lanes_out, *sizes)
-    taken = alternated(arrivals, beats)
-    turns = len(arrivals[0]) // beats[0]
+    taken = in_turns(arrivals, lanes_out, *sizes)
+    turns = len(arrivals[0]) // -(-rows[0] // lanes[0])
     each = [_counts(turns, n, row) for n, row in zip(lanes, rows, strict=True)]
     moves = sorted(
         (t, count)
@@ -191,19 +226,18 @@ STEPS: dict[str, Callable[..., Times]] = {
 }
 
 
-def most_waiting(arrivals: Times, cycles: int, interval: int) -> int:
+def most_waiting(arrivals: Times, cycles: int) -> int:
     """The most beats that are there at once before a step that takes each in `cycles` cycles, one
-    after the other, where a sample comes each `interval` cycles."""
-    come = [t + n * interval for n in range(_SAMPLES) for t in arrivals]
+    after the other."""
     gone: Times = []
     free = 0
-    for t in come:
+    for t in arrivals:
         free = max(t, free) + cycles
         gone.append(free)
-    return max(i + 1 - bisect_right(gone, t) for i, t in enumerate(come))
+    return max(i + 1 - bisect_right(gone, t) for i, t in enumerate(arrivals))
 
 
-_SAMPLES = 8
+SAMPLES = 8
 """Samples after which the delays of one another have settled."""
 
 PASSES_READY = ("delay", "input-major", "convert")
@@ -212,8 +246,8 @@ PASSES_READY = ("delay", "input-major", "convert")
 MEETINGS: dict[str, Callable[..., Times]] = {"concat": _concat}
 """Steps that several streams enter otherwise than beat by beat."""
 
-TURNS: dict[str, Callable[..., list[int]]] = {"concat": _turns}
-"""Steps that take some beats of each stream in turn, and how many."""
+TURNS: dict[str, Callable[..., list[Times]]] = {"concat": in_turns}
+"""Steps that take some beats of each stream in turn, and when."""
 
 TAKES: dict[str, Callable[..., Times]] = {"input-major": _all_groups}
 """Steps that take a beat later than it is there."""
