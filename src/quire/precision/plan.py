@@ -6,6 +6,7 @@ import difflib
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -234,17 +235,29 @@ def load_entries(path: str | os.PathLike[str]) -> dict[str, Entry]:
 
 def _load_json(path: str | os.PathLike[str]) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_without_repeats)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
     except OSError as error:
         raise PlanError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise PlanError(f"{path}: not JSON: {error}") from None
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of whose equal keys all but the last would be lost."""
+    counts = Counter(name for name, _ in pairs)
+    for name, count in counts.items():
+        if count > 1:
+            raise PlanError(f"{name!r} is there {count} times: keep one")
+    return dict(pairs)
+
+
 def read_entries(data: Any, source: str) -> dict[str, Entry]:
     """The entries of plan JSON, after checks of its outline and version."""
     plan = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
-    if plan.keys() != {"version", "entries"} or not isinstance(plan["entries"], dict):
+    if not plan.keys() >= {"version", "entries"} or not isinstance(plan["entries"], dict):
         raise PlanError(
             f'{source}: not a plan; one looks like {{"version": {VERSION}, "entries": '
             '{"fc1.weight": "mxint4"}}'
@@ -253,6 +266,9 @@ def read_entries(data: Any, source: str) -> dict[str, Entry]:
         raise PlanError(
             f"{source}: plan version {plan['version']!r}; this Quire reads version {VERSION}"
         )
+    if unknown := plan.keys() - {"version", "entries"}:
+        names = ", ".join(map(repr, sorted(unknown)))
+        raise PlanError(f"{source}: not a plan: it has {names} beside 'version' and 'entries'")
     entries: dict[str, Entry] = {}
     for name, value in cast("dict[str, Any]", plan["entries"]).items():
         try:

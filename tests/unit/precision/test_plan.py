@@ -185,6 +185,11 @@ def test_json_round_trip(made: dict[str, Entry]) -> None:
         ("{", "p.json: not JSON: "),
         ("[1]", "p.json: not a plan; one looks like"),
         ('{"entries": {}}', "p.json: not a plan"),
+        ('{"version": 1, "entries": {}, "note": ""}', "p.json: not a plan: it has 'note' beside"),
+        (
+            '{"version": 1, "entries": {"0.weight": "mxint4", "0.weight": "mxint8"}}',
+            "p.json: '0.weight' is there 2 times: keep one",
+        ),
         ('{"version": 1, "entries": []}', "p.json: not a plan"),
         ('{"version": 2, "entries": {}}', "p.json: plan version 2; this Quire reads version 1"),
         ('{"version": 1, "entries": {"a": "mxint88"}}', "p.json: a: .*did you mean mxint8"),
