@@ -67,6 +67,8 @@ def write(
     digests[RECORD] = _digest_record(plan, inputs)
     if not path.parent.is_dir():
         raise CheckpointError(f"{path}: there is no directory {path.parent}; create it first")
+    if path.is_dir():
+        raise CheckpointError(f"{path}: this is a directory; name a file")
     data = save(dict(tensors), {"quire": _record(plan, inputs, digests)})
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         try:

@@ -54,6 +54,9 @@ def test_a_model_that_was_not_captured(mlp) -> None:
 def test_a_checkpoint_in_no_directory(mlp, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no directory"):
         quire.save(quire.quantize(mlp.graph, Plan()), tmp_path / "none" / "q.safetensors")
+    with pytest.raises(CheckpointError, match="this is a directory; name a file"):
+        quire.save(quire.quantize(mlp.graph, Plan()), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("plan", [{"fc1.weight": "mxint4"}, "mxint4", None])
