@@ -25,7 +25,7 @@ from quire.software.assignment import Applied, PlanLike, Swap, assign
 from quire.software.mx.layout import format_of, row_blocks, row_bytes
 from quire.software.mx.linear import TRANSPOSED, MXLinear, class_name
 from quire.software.mx.ops import mx_quantize
-from quire.software.plans import entries_of, one_format
+from quire.software.plans import check_plan, entries_of, one_format
 
 METHOD = "quire"
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ def _as_json(plan: PlanLike | Mapping[str, Any]) -> str | dict[str, Any]:
 
     Of several patterns the last one counts, and transformers sorts what is an object.
     """
+    check_plan(plan)
     if one_format(plan) is not None:
         return str(plan)
     if not isinstance(plan, Mapping):

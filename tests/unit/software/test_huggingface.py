@@ -225,3 +225,6 @@ def test_refusals(tmp_path):
         load(path, quantization_config=QuireConfig({"lm_haed.weight": "mxint8"}))
     with pytest.raises(PlanError, match=r"plan='mxint' is neither a file nor a format"):
         load(path, quantization_config=QuireConfig("mxint"))
+    for plan in (None, 3):
+        with pytest.raises(PlanError, match=f"plan={plan} is no plan: give a quire.Plan"):
+            QuireConfig(plan)
