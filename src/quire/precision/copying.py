@@ -39,8 +39,9 @@ def _copy_nodes(graph: Graph) -> Graph:
 def _share_rest(graph: GraphModule, new: GraphModule) -> None:
     """Share what the nodes do not mention, too: a state dict has it."""
     modules = dict(new.named_modules())
-    for path in dict(graph.named_modules()).keys() - modules.keys():
-        new.add_submodule(path, nn.Module())
+    for path in dict(graph.named_modules()):  # those above first
+        if path not in modules:
+            new.add_submodule(path, nn.Module())
     for name, parameter in graph.named_parameters(remove_duplicate=False):
         owner, leaf = _owner(new, name)
         owner.register_parameter(leaf, parameter)

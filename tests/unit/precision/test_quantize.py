@@ -106,6 +106,23 @@ def test_a_copy_can_own_its_parameters(lm) -> None:
     assert torch.equal(quire.quantize(graph, plan)(lm.x), quire.quantize(lm.graph, plan)(lm.x))
 
 
+def test_layers_that_forward_does_not_call_stay_in_the_state_dict() -> None:
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(4, 4), nn.ModuleDict()
+            for name in ("a", "b", "c"):
+                self.spare[name] = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    graph = quire.capture(Spare(), (torch.randn(2, 4),))
+    q = quire.quantize(graph, Plan.uniform(graph, "int8"))
+    assert q.state_dict().keys() == graph.state_dict().keys()
+    assert q.get_parameter("spare.c.0.0.weight") is graph.get_parameter("spare.c.0.0.weight")
+
+
 def test_modes_of_a_quantized_graph_are_its_own(mlp) -> None:
     q = quire.quantize(mlp.graph, Plan.uniform(mlp.graph, "mxint8"))
     expected = q(mlp.x)
