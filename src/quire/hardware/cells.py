@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from quire.errors import HardwareError
 from quire.hardware.elements import decoder
 from quire.hardware.stage import Net, part
-from quire.hardware.stream import Codes, Integers
+from quire.hardware.stream import Codes, Integers, odd_part
 from quire.hardware.timing import Step
 
 
@@ -270,14 +271,51 @@ def add(a: Net, b: Net) -> Net:
     shifts = [net.values.exponent - exponent for net in (a, b)]  # type: ignore[union-attr]
     low = sum(net.values.low << s for net, s in zip((a, b), shifts, strict=True))  # type: ignore
     high = sum(net.values.high << s for net, s in zip((a, b), shifts, strict=True))  # type: ignore
-    return _binary(a, b, "quire_add", shifts, Integers(low, high, exponent))
+    return _binary(a, b, "quire_add", shifts, _as_wide(Integers(low, high, exponent), a, b))
+
+
+def _as_wide(values: Integers, *nets: Net) -> Integers:
+    """An interval in as many bits as each of some nets has; a sum may need fewer."""
+    bits = max(values.bits, *(net.values.bits for net in nets))
+    return values if bits == values.bits else replace(values, low=-(1 << (bits - 1)))
+
+
+def constant(net: Net, value: Fraction) -> Net:
+    """A binary fraction in every lane, beside a net."""
+    odd, exponent = odd_part(abs(value)) if value else (0, 0)
+    number = odd if value >= 0 else -odd
+    values = Integers(number, number, exponent)
+    word = f"{values.bits}'d{number & ((1 << values.bits) - 1)}"
+    return replace(net, data=f"{{{net.lanes}{{{word}}}}}", values=values, rectified=False)
+
+
+def is_shift(factor: Fraction) -> bool:
+    """Whether a product with a binary fraction takes no logic."""
+    return factor > 0 and odd_part(factor)[0] == 1
+
+
+def scaled(net: Net, factor: Fraction) -> Net:
+    """The exact product with a binary fraction."""
+    net = to_integers(net)
+    values = net.values
+    assert isinstance(values, Integers)
+    if is_shift(factor):
+        shift = odd_part(factor)[1]
+        return net.with_data(net.data, replace(values, exponent=values.exponent + shift))
+    return _product(net, constant(net, factor))
 
 
 def multiply(a: Net, b: Net) -> Net:
     """The exact product of two joined nets of codes."""
     if not (isinstance(a.values, Codes) and isinstance(b.values, Codes)):
-        raise HardwareError("an operand of a product needs a format: give its site an entry")
-    a, b = to_integers(a), to_integers(b)
+        raise HardwareError(
+            "an operand of a product has no format (fp32 is too wide to multiply exactly): give "
+            "its sites .input and .other entries, as plan.for_hardware(graph, calibration) does"
+        )
+    return _product(to_integers(a), to_integers(b))
+
+
+def _product(a: Net, b: Net) -> Net:
     x, y = a.values, b.values
     assert isinstance(x, Integers)
     assert isinstance(y, Integers)

@@ -14,14 +14,14 @@ from torch.fx import Node
 from quire.errors import HardwareError
 from quire.graph.rewrite import arguments
 from quire.hardware import cells
+from quire.hardware.elementwise import negation, product, quotient, weighted_sum
 from quire.hardware.linear import Weight, linear
 from quire.hardware.lookup import Chain
 from quire.hardware.names import identifier
-from quire.hardware.nodes import layer_name, needs_format, op_name, sample_shape
+from quire.hardware.nodes import layer_name, needs_format, sample_shape
 from quire.hardware.stage import Net
-from quire.hardware.stream import Codes, Integers, Stream
+from quire.hardware.stream import Codes, Integers
 from quire.hardware.unroll import UNROLLED, unrolled
-from quire.ops import op_of
 
 if TYPE_CHECKING:
     from quire.hardware.lower import Lowering
@@ -96,32 +96,6 @@ def _same(self: Lowering, node: Node) -> Any:
     return self.open(source, identifier(node.meta["quire_path"]), "pass")
 
 
-def _two(cell: Callable[[Net, Net], Net]) -> Callable[[Lowering, Node], Net]:
-    """The lowering of an op of two tensors of one shape: aligned streams, joined, then `cell`."""
-
-    def lowered(self: Lowering, node: Node) -> Net:
-        sources = [a for a in node.args if isinstance(a, Node) and a not in self.statics]
-        if len(sources) != 2 or len(node.args) != 2 or node.kwargs:
-            raise HardwareError("it takes two activations in hardware, without options")
-        streams = [self.stream(source) for source in sources]
-        if streams[0].shape != streams[1].shape:
-            shapes = " and ".join(str(s.shape) for s in streams)
-            raise HardwareError(f"shapes {shapes} differ: hardware does not broadcast")
-        lanes = _common_lanes(streams)
-        streams = self.balanced(streams, lanes)
-        builder = self.builder(op_name(node), op_of(node).name)  # type: ignore
-        return cell(*cells.join([builder.read(stream) for stream in streams]))
-
-    return lowered
-
-
-def _common_lanes(streams: list[Stream]) -> int:
-    """The most lanes that streams of one shape can all have, of no more than they have."""
-    most = min(s.lanes for s in streams)
-    legal = [set(cells.lane_choices(s.values, s.row)) for s in streams]
-    return max(n for n in set.intersection(*legal) if n <= most)
-
-
 def _moved(self: Lowering, node: Node) -> Any:
     """Reshapes that keep the order of values within a sample."""
     shape = sample_shape(node)
@@ -186,8 +160,12 @@ LOWERINGS: dict[str, Callable[[Lowering, Node], Any]] = {
     "linear": _linear,
     "relu": _relu,
     "dropout": _same,
-    "add": _two(cells.add),
-    "mul": _two(cells.multiply),
+    "add": weighted_sum,
+    "sub": weighted_sum,
+    "rsub": weighted_sum,
+    "neg": negation,
+    "mul": product,
+    "div": quotient,
     "movement": _movement,
 }
 """How each op becomes stages, by its name; functions of one number are tables besides."""

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 
 from quire.formats import Block, Fixed, Pow2, Scalar
 from quire.graph.sites import Site, sites
+from quire.ops import op_of
 from quire.precision.calibrate import (
     Data,
     fit_fixed,
@@ -30,7 +31,9 @@ TABLE_INPUT = 10
 TABLE_OUTPUT = 16
 BIAS = 16
 INPUT = 16
-"""Bits of the fixed-point formats of tables, biases, and inputs that are not cast alike."""
+OPERAND = 16
+"""Bits of the fixed-point formats of tables, biases, inputs that are not cast alike, and exact
+values that are multiplied."""
 
 CONSTANT = Entry.of("minifloat(e=8,m=15)")
 """A scalar constant keeps 16 significant bits."""
@@ -41,8 +44,12 @@ WIDEST_TABLE = 16
 _LOGIC = ("relu", "dropout")
 """Functions of one number that hardware computes without a table."""
 
+_KEEPING = ("dropout", "movement")
+"""Ops whose results have the format of what they read."""
+
 REASONS = {
     "unary": "a table has scalars at its ends",
+    "activation": "fp32 is too wide to multiply exactly",
     "bias": "no finer than its sum needs",
     "constant": "16 significant bits",
     "input": "what the host sends",
@@ -154,7 +161,24 @@ def _width(plan: Plan, known: dict[str, Site], nodes: dict[str, Node], site: Sit
     is_table = _is_table(site)
     if site.arg is None:
         return TABLE_OUTPUT if is_table and _needs_output(plan, known, nodes[site.node]) else None
-    return TABLE_INPUT if is_table or site.role in ("softmax", "norm") else None
+    if is_table or site.role in ("softmax", "norm"):
+        return TABLE_INPUT
+    return OPERAND if site.op == "mul" and _is_exact_operand(nodes[site.node], site) else None
+
+
+def _is_exact_operand(node: Node, site: Site) -> bool:
+    """Whether an operand of a product of two activations has no format of its own."""
+    operands = [a for a in node.args if isinstance(a, Node)]
+    if site.role != "activation" or len(operands) != 2:
+        return False
+    source = operands[site.arg or 0]
+    while (op := op_of(source)) is not None and op.name in _KEEPING:
+        if len(source.all_input_nodes) != 1:
+            return True
+        source = source.all_input_nodes[0]
+    if op is None or op.name in _LOGIC:
+        return source.op != "placeholder"
+    return all(operand.role != "unary" for operand in op.operands)
 
 
 def _needs_output(plan: Plan, known: dict[str, Site], node: Node) -> bool:
