@@ -141,6 +141,17 @@ def test_the_axes_can_be_chosen_among_three_objectives(browser: webdriver.Chrome
     browser.get(first)
 
 
+def test_a_search_that_found_nothing_says_so(browser: webdriver.Chrome, tmp_path: Path):
+    results = StudyResults.load(Path(__file__).parents[1] / "data" / "study.json")
+    nothing = dataclasses.replace(results, limits={"bits": 1.0}, front=(), chosen=None)
+    page(nothing, tmp_path / "nothing.html")
+    first = browser.current_url
+    browser.get((tmp_path / "nothing.html").as_uri())
+    assert shown_title(browser) == "uniform mxint4"
+    assert browser.find_element(By.ID, "summary").text.endswith("no plan within the limits")
+    browser.get(first)
+
+
 def test_nothing_is_logged_and_nothing_is_fetched(browser: webdriver.Chrome):
     assert browser.get_log("browser") == []
     fetched = [

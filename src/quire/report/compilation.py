@@ -6,7 +6,8 @@
    {"device": "cpu", "dtype": "float32",
     "models": {"figures": [                     of one model run in one way
       {"model": "layer", "way": "eager", "first_s": 0.7, "steady_s": 0.0058, "break_even": null,
-       "breaks": 0, "kernels": 30, "peak_bytes": 4718592}]},
+       "breaks": 0, "kernels": 30, "peak_bytes": 4718592}],
+      "failures": {"layer: quire.compile": "..."}, "left_out": ["layer: eager"]},      optional
     "attention": {"figures": []}}]}             models named "128 tokens, naive"
 ```
 """
@@ -44,7 +45,17 @@ def payload(data: Mapping[str, Any]) -> dict[str, Any]:
             plot = attention(part["attention"]["figures"])
             pictures.append({"title": f"Attention ({where})", "note": FUSED, "plot": plot})
     said = f"{data['machine']}, PyTorch {data['torch']}, {data['date']}"
-    return {"summary": said, "pictures": pictures}
+    return {"summary": said + _missing(data), "pictures": pictures}
+
+
+def _missing(data: Mapping[str, Any]) -> str:
+    """How many comparisons failed or came too late, in words; empty where none did."""
+    groups = [part[name] for part in data["figures"] for name in ("models", "attention")]
+    counts = {
+        "failed": sum(len(group.get("failures", ())) for group in groups),
+        "had no time": sum(len(group.get("left_out", ())) for group in groups),
+    }
+    return "".join(f"; {count} {what}" for what, count in counts.items() if count)
 
 
 PAYS = "Time for so many calls, compilation included: compiling has paid where lines cross eager's."
@@ -89,7 +100,7 @@ def _by_model(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
 def _line(name: str, x: list[float], y: list[float], colour: str) -> Figure:
     return {
         "type": "scatter",
-        "mode": "lines",
+        "mode": "lines" if len(x) > 1 else "markers",
         "name": name,
         "x": x,
         "y": y,

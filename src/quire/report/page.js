@@ -1,6 +1,6 @@
 const study = given();
 const trials = new Map(study.trials.map((trial) => [trial.number, trial]));
-let selected = study.chosen;
+let selected = study.shown;
 let view = study.fronts[0];
 
 const nameOf = (trial) => trial.label || "trial " + trial.number;
@@ -155,6 +155,7 @@ function fillWords() {
   const ways = { min: "lowest", max: "highest" };
   const aims = Object.entries(study.objectives).map(([metric, way]) => `${ways[way]} ${metric}`);
   const runs = [`${complete} trials run`, pruned && `${pruned} beyond a limit, not run`, failed && `${failed} failed`];
+  if (limits.length && study.front.length === 0) runs.push("no plan within the limits");
   add(element("summary"), "li", `${study.sites.length} sites · sought: ${[aims.join(" and "), ...limits].join(", ")}`);
   add(element("summary"), "li", runs.filter(Boolean).join(" · "));
   element("progress-note").textContent = limits.length ? `Among trials with ${limits.join(" and ")}.` : "";

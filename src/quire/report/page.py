@@ -36,7 +36,8 @@ def payload(results: StudyResults) -> dict[str, Any]:
         "lower": [metric for metric in results.limits if results.is_lower(metric)],
         "counts": _counts(results),
         "front": list(results.front),
-        "chosen": _shown_first(results),
+        "chosen": results.chosen,
+        "shown": _shown_first(results),
         **_plans(results),
         "errors": [
             {"number": trial.number, "error": trial.error}
@@ -107,7 +108,7 @@ def _counts(results: StudyResults) -> dict[str, int]:
 
 
 def _shown_first(results: StudyResults) -> int:
-    """The chosen trial, else the front's first, else the first that was completed."""
-    numbers = [t.number for t in complete(results)]
+    """The chosen trial, else the front's first, else the first completed, a plan before fp32."""
+    numbers = [t.number for t in sorted(complete(results), key=lambda t: t.baseline)]
     preferred = [n for n in (results.chosen, *results.front) if n in numbers]
     return [*preferred, *numbers][0]

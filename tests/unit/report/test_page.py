@@ -47,7 +47,16 @@ def test_counts_and_errors():
 )
 def test_the_plan_that_is_shown_first(chosen: int | None, front: tuple, shown: int):
     results = dataclasses.replace(RESULTS, chosen=chosen, front=front)
-    assert payload(results)["chosen"] == shown
+    data = payload(results)
+    assert (data["chosen"], data["shown"]) == (chosen, shown)
+
+
+def test_a_plan_is_shown_before_the_fp32_model():
+    first = dataclasses.replace(RESULTS.trial(0), label="fp32", plan={})
+    results = dataclasses.replace(
+        RESULTS, chosen=None, front=(), trials=(first, *RESULTS.trials[1:])
+    )
+    assert payload(results)["shown"] == 1
 
 
 def test_page_is_one_file_whose_data_cannot_end_its_script(tmp_path: Path):

@@ -114,12 +114,17 @@ def test_lines_cross_where_compiling_has_paid() -> None:
             {
                 "device": "cpu",
                 "dtype": "float32",
-                "models": {"figures": rows},
+                "models": {
+                    "figures": rows,
+                    "failures": {"layer: other": "no luck"},
+                    "left_out": ["layer: third", "layer: fourth"],
+                },
                 "attention": {"figures": attention},
             }
         ],
     }
     layer, attended = payload(data)["pictures"]
+    assert payload(data)["summary"] == "here, PyTorch 2.13, 2026-11-28; 1 failed; 2 had no time"
     assert layer["title"] == "layer (cpu, float32)"
     eager, compiled = (line["y"] for line in layer["plot"]["data"])
     crossing = next(n for n, a, b in zip(CALLS, eager, compiled, strict=True) if b < a)
