@@ -44,8 +44,10 @@ def models() -> dict[str, tuple[nn.Module, Inputs]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The figures of one device as Markdown."""
-    lines = ["| model | run by | first call | a later one | pays after | kernels | memory |"]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    lines = [
+        "| model | run by | first call | a later one | on the GPU | pays after | kernels | memory |"
+    ]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in sorted(rows, key=lambda row: row["model"]):
         pays = row["break_even"]
         cells = (
@@ -53,6 +55,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             row["way"],
             f"{row['first_s']:.2f} s",
             f"{row['steady_s'] * 1e3:.3g} ms",
+            "-" if row["device_s"] is None else f"{row['device_s'] * 1e3:.3g} ms",
             "never" if pays is None else f"{pays:,.0f} calls",
             f"{row['kernels']}",
             f"{row['peak_bytes'] / 1e6:.3g} MB",

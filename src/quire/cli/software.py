@@ -123,7 +123,15 @@ def _missing(comparison: dict[str, Any], device: str) -> list[str]:
 def _table(device: str, rows: list[dict[str, Any]]) -> Table:
     """The figures of one device, a row each."""
     table = plain_table(f"model on {device}", "way")
-    for head in ("first, s", "later, ms", "pays after", "breaks", "kernels", "peak, MB"):
+    for head in (
+        "first, s",
+        "later, ms",
+        "device, ms",
+        "pays after",
+        "breaks",
+        "kernels",
+        "peak, MB",
+    ):
         table.add_column(head, justify="right")
     for row in rows:
         pays = row["break_even"]
@@ -132,6 +140,7 @@ def _table(device: str, rows: list[dict[str, Any]]) -> Table:
             row["way"],
             f"{row['first_s']:.3g}",
             f"{row['steady_s'] * 1e3:.3g}",
+            "-" if row["device_s"] is None else f"{row['device_s'] * 1e3:.3g}",
             "-" if pays is None else f"{pays:,.0f}",
             str(row["breaks"]),
             str(row["kernels"]),

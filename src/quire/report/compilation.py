@@ -5,8 +5,8 @@
  "figures": [                                   one for each device
    {"device": "cpu", "dtype": "float32",
     "models": {"figures": [                     of one model run in one way
-      {"model": "layer", "way": "eager", "first_s": 0.7, "steady_s": 0.0058, "break_even": null,
-       "breaks": 0, "kernels": 30, "peak_bytes": 4718592}],
+      {"model": "layer", "way": "eager", "first_s": 0.7, "steady_s": 0.0058, "device_s": null,
+       "break_even": null, "breaks": 0, "kernels": 30, "peak_bytes": 4718592}],
       "failures": {"layer: quire.compile": "..."}, "left_out": ["layer: eager"]},      optional
     "attention": {"figures": []}}]}             models named "128 tokens, naive"
 ```

@@ -61,6 +61,7 @@ class Figures:
     """One way to run one model on one device, without gradients.
 
     first_s: the first call with cold caches, compilation included. steady_s: a later call, median.
+    device_s: what a GPU's kernels take of a later call; the rest is the host's. None on a CPU.
     break_even: the number of calls from which on the first call has paid off next to eager with the
         same formats; None where a later call is no faster.
     breaks: where Dynamo interrupts the graph.
@@ -73,6 +74,7 @@ class Figures:
     device: str
     first_s: float
     steady_s: float
+    device_s: float | None
     break_even: float | None
     breaks: int
     kernels: int
@@ -141,7 +143,7 @@ def compare(
 
 def _uncompiled(way: str) -> str:
     """The way with the same numbers, uncompiled."""
-    return f"eager, {FORMAT}" if way.endswith(FORMAT) else "eager"
+    return f"eager, {FORMAT}" if FORMAT in way else "eager"
 
 
 def _placed(
@@ -171,12 +173,16 @@ def measure(
         first = time.perf_counter() - start
         breaks = sum(counters["graph_break"].values())
         steady = steady_time(run, inputs, device, repeats)
-        kernels = _kernels_on_gpu(run, inputs) if device == "cuda" else _kernels(run, inputs, codes)
+        kernels, busy = (
+            _kernels_on_gpu(run, inputs)
+            if device == "cuda"
+            else (_kernels(run, inputs, codes), None)
+        )
         peak = peak_memory(run, inputs, device)
     saved = 0.0 if eager is None else eager.steady_s - steady
     spent = 0.0 if eager is None else first - eager.first_s
     break_even = spent / saved if saved > 0 else None
-    return Figures(model, way, device, first, steady, break_even, breaks, kernels, peak)
+    return Figures(model, way, device, first, steady, busy, break_even, breaks, kernels, peak)
 
 
 def steady_time(run: Run, inputs: Inputs, device: str, repeats: int) -> float:
@@ -215,13 +221,15 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _kernels_on_gpu(run: Run, inputs: Inputs) -> int:
-    """The kernels that ran on the GPU in one call, those inside a CUDA graph included."""
+def _kernels_on_gpu(run: Run, inputs: Inputs) -> tuple[int, float]:
+    """The kernels that ran on the GPU in one call, those inside a CUDA graph included, and their
+    time in seconds."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         run(*inputs)
         torch.cuda.synchronize()
     events = [e for e in found.events() or () if e.device_type == DeviceType.CUDA]
-    return sum(not _is_other(event) for event in events)
+    ran = [event for event in events if not _is_other(event)]
+    return len(ran), sum(event.time_range.elapsed_us() for event in ran) / 1e6
 
 
 def _is_other(event: Any) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from quire.report.compilation import CALLS, payload
+from quire.software import measure as measuring
 from quire.software.generated import kernel_calls
 from quire.software.measure import WAYS, Figures, compare, peak_memory
 from quire.software.models import Attention, Mlp, TransformerLayer, with_positions
@@ -38,6 +39,7 @@ def test_ways_are_compared_counted_and_their_failures_noted() -> None:
     assert told == found.figures
     assert (eager.way, eager.kernels, eager.breaks, eager.break_even) == ("eager", 3, 0, None)
     assert eager.first_s > 0 < eager.steady_s
+    assert eager.device_s is None
     # linear and ReLU (32 x 16 each) are alive at once
     assert eager.peak_bytes == 2 * 32 * 16 * 4
     assert traced.kernels == 3
@@ -45,6 +47,20 @@ def test_ways_are_compared_counted_and_their_failures_noted() -> None:
     assert found.left_out == []
     late = compare({"mlp": (model, inputs)}, "cpu", ways=ways, seconds=-1)
     assert (late.figures, late.left_out[0]) == ([], "mlp: eager")
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if "compile" in way])
+def test_a_way_pays_next_to_eager_with_the_same_formats(way: str, monkeypatch) -> None:
+    seen: dict[str, Figures | None] = {}
+
+    def figures(model: str, way: str, *rest: object) -> Figures:
+        seen[way] = rest[-1]  # type: ignore[assignment]
+        return Figures(model, way, "cpu", 1.0, 1.0, None, None, 0, 1, 8)
+
+    monkeypatch.setattr(measuring, "measure", figures)
+    compare({"m": (nn.Linear(2, 2), (torch.ones(2),))}, "cpu")
+    assert seen[way] is not None
+    assert seen[way].way == ("eager, mxint8" if "mxint8" in way else "eager")
 
 
 def test_graph_breaks_are_counted() -> None:
@@ -100,7 +116,7 @@ def test_the_models_mean_what_they_say() -> None:
 
 
 def row(model: str, way: str, first: float, steady: float) -> dict[str, object]:
-    return Figures(model, way, "cpu", first, steady, None, 0, 1, 8).to_json()
+    return Figures(model, way, "cpu", first, steady, None, None, 0, 1, 8).to_json()
 
 
 def test_lines_cross_where_compiling_has_paid() -> None:
