@@ -41,6 +41,9 @@ constexpr int kSplits = QUIRE_SPLITS;
 constexpr int kShares = QUIRE_SHARES;
 constexpr int kCluster = kSplits * kShares;
 constexpr int kRows = 64 * kGroups;
+#ifndef QUIRE_ARRIVING_LANES  // of a warp that is done with a stage; racecheck follows only 32 of 32
+#define QUIRE_ARRIVING_LANES 1
+#endif
 static_assert(kChunks == 1 || kChunks == 2, "K is padded to two chunks");
 static_assert(kTokens / kShares % 8 == 0, "a part of x is whole groups of 8 rows");
 
@@ -154,7 +157,7 @@ __device__ __forceinline__ void multiply(Shared& shared, Accumulators& sums, int
   };
   auto release = [&] {
     if constexpr (kShares == 1) {
-      if (thread % 32 == 0) Empty::arrive(&shared.empty[releasing.stage]);
+      if (thread % 32 < QUIRE_ARRIVING_LANES) Empty::arrive(&shared.empty[releasing.stage]);
     } else {  // every neighbour writes into the stage
       int const neighbour = rank / kShares * kShares + thread % 32;
       Empty::arrive(&shared.empty[releasing.stage], neighbour, thread % 32 < kShares);
@@ -298,7 +301,8 @@ mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
     prefetch_tma_descriptor(reinterpret_cast<TmaDescriptor const*>(&x_map));
     for (int s = 0; s < kStages; ++s) {
       Full::init(&shared.full[s], 1);
-      Empty::init(&shared.empty[s], kConsumers / 32 * kShares);
+      Empty::init(&shared.empty[s],
+                  kConsumers / 32 * (kShares == 1 ? QUIRE_ARRIVING_LANES : kShares));
     }
     cutlass::arch::fence_barrier_init();
   }
