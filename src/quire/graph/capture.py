@@ -139,6 +139,7 @@ def _exported(model: nn.Module, example_inputs: Examples, dynamic_batch: bool) -
     args, kwargs = _call(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, arguments))
     try:
         with _silence():
+            shapes = _by_parameter(model, shapes)
             program = export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
             mark_dropout(program.graph_module)
             return program.run_decompositions(_decompositions())
@@ -215,6 +216,13 @@ def _dynamic(example_inputs: Examples) -> tuple[Examples, Any]:
     return pytree.tree_map(doubled, example_inputs), pytree.tree_map(sizes, example_inputs)
 
 
+def _by_parameter(model: nn.Module, shapes: Any) -> Any:
+    """One entry for each parameter of `forward`, as export wants them: one for all of `*args`."""
+    if not isinstance(shapes, tuple):
+        return shapes
+    return tuple(inspect.signature(model.forward).bind(*shapes).arguments.values())
+
+
 @contextmanager
 def _evaluating(model: nn.Module) -> Generator[None, None, None]:
     """`model` in evaluation mode; every module has its own mode back afterwards."""
@@ -250,6 +258,11 @@ _CAUSES = (
         "Constraints violated",
         "it fixes the batch size; give a tensor with a batch first (by name, any order will do), "
         "free the batch in the model, or capture one example with dynamic_batch=False",
+    ),
+    (
+        "its top-level keys must be the arg names",
+        "torch.export frees no batch of what `**kwargs` takes; name these inputs in `forward`, or "
+        "capture one example with dynamic_batch=False",
     ),
     ("DynamicCache", "it returns a cache; set model.config.use_cache = False"),
 )

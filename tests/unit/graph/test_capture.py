@@ -328,6 +328,31 @@ def test_inputs_that_forward_does_not_take():
         capture(nn.Linear(4, 4), (torch.zeros(0, 4),))
 
 
+class Open(nn.Module):
+    """Takes any number of inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, *more: Tensor, **named: Tensor) -> Tensor:
+        return self.fc(x) + sum(map(self.fc, more)) - sum(map(self.fc, named.values()))
+
+
+def test_inputs_of_open_parameters():
+    x, y, z = torch.randn(3, 4, 3)
+    model = Open()
+    for given in ((x,), (x, y, z)):
+        graph = capture(model, given)
+        assert len(graph.graph.find_nodes(op="placeholder")) == len(given)
+        assert torch.equal(graph(*(v[:2] for v in given)), model(*(v[:2] for v in given)))
+    named = {"x": x, "a": y, "b": z}
+    with pytest.raises(CaptureError, match=r"no batch of what `\*\*kwargs` takes; name these inp"):
+        capture(model, named)
+    graph = capture(model, named, dynamic_batch=False)
+    assert torch.equal(graph(**named), model(**named))
+
+
 def test_what_is_no_tensor_is_a_constant_of_the_graph():
     class Model(nn.Module):
         def forward(self, x: Tensor, bias: Tensor | None, power: int) -> Tensor:
