@@ -1,24 +1,30 @@
 """What a design uses, without synthesis: the sum of its cells, each by its curve.
 
-DSP and BRAM follow the rules of the tools; LUT and FF are estimates (`quire.hardware.curves`). What
-a stage makes constant is taken off where it matters: a scale that no multiplier has to apply. The
+DSP and BRAM follow the rules of the tools; LUT and FF are estimates (`quire.hardware.curves`). Of
+DSP and BRAM, what synthesis finds constant or unused is taken off (`quire.hardware.constants`). The
 sums of an unrolled layer take `LUT_OF_SUM` for each of their bits.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from quire.hardware.curves import in_blocks, uses
+from quire.hardware.constants import (
+    Removed,
+    constant,
+    constant_weights,
+    fields,
+    is_shiftless,
+    removed,
+    signed_fields,
+    varying_bits,
+)
+from quire.hardware.curves import constant_product, in_blocks, products, tree_bits, uses
 from quire.hardware.design import Design, Instance, Stage
 from quire.hardware.netlist import Resources
 from quire.hardware.stream import Stream
-
-_CONSTANT = re.compile(r"\d+'h([0-9a-f]+)$")
-_PART = re.compile(r"(\w+)\[(\d+) \+: (\d+)\]$")
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,11 @@ def estimate(design: Design) -> dict[str, Resources]:
     """What each layer of a design uses on 7 series: stages, and the cells at its ports."""
     ends = [(f"{s.name}_axis_in", "quire_axis_in", s) for s in design.inputs]
     ends += [(f"{s.name}_axis_out", "quire_axis_out", s) for s in design.outputs]
+    gone = removed(design)
     return {
         **{
-            stage.name: total([_sums(stage), *(_uses(stage, i) for i in stage.instances)])
-            for stage in design.stages
+            s.name: total([_sums(s), *(_uses(s, i, gone[s.name]) for i in s.instances)])
+            for s in design.stages
         },
         **{name: uses(cell, _axis(stream)) for name, cell, stream in ends},
     }
@@ -74,27 +81,75 @@ def total(parts: Iterable[Resources]) -> Resources:
     return reduce(Resources.__add__, parts, Resources())
 
 
-def _uses(stage: Stage, instance: Instance) -> Resources:
-    found = CONTEXT.get(instance.cell, _nothing)(stage, instance)
+def _uses(stage: Stage, instance: Instance, gone: Removed) -> Resources:
+    found = CONTEXT.get(instance.cell, _nothing)(stage, instance, gone)
     return uses(instance.cell, {**dict(instance.parameters), **found})
 
 
-def _nothing(stage: Stage, instance: Instance) -> Mapping[str, int]:
+def _nothing(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
     return {}
 
 
-def _scales(stage: Stage, instance: Instance) -> Mapping[str, int]:
-    """Whether the scales of a linear layer are constants, so that nothing multiplies or shifts."""
-    parameters, ports = dict(instance.parameters), dict(instance.ports)
-    sig, shift = (_constant(stage, ports[name]) for name in ("scale_sig_i", "scale_shift_i"))
-    return {
-        "IS_SCALE_UNIT": sig is not None and _is_one(sig, parameters),
-        "IS_SHIFT_FIXED": shift is not None and parameters["X_SCALE_W"] == 1,
+def _linear(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
+    """The multipliers of a linear layer: what is constant needs fewer or none."""
+    p = {name: int(value) for name, value in instance.parameters}
+    ports = dict(instance.ports)
+    outs = [o for o in range(p["M_OUT"]) if o not in gone.outputs]
+    sig, shift = (constant(stage, ports[name]) for name in ("scale_sig_i", "scale_shift_i"))
+    is_fixed = shift is not None and p["X_SCALE_W"] == 1
+    shifts = fields(shift or 0, p["SCALE_SHIFT_W"], p["M_OUT"]) if is_fixed else [0] * p["M_OUT"]
+    # A sum keeps no bits above the accumulator.
+    kept = [p["ACC_W"] - (shifts[o] if p["HAS_SCALE"] else 0) for o in range(p["M_OUT"])]
+    scales = None if sig is None else signed_fields(sig, p["SCALE_SIG_W"], p["M_OUT"])
+    made = _products(stage, instance, p, gone, outs, kept)
+    found: dict[str, int] = {
+        "IS_SCALE_UNIT": scales is not None and set(scales) == {1},
+        "IS_SHIFT_FIXED": is_fixed,
+        "PRODUCT_DSP": made,
+        "IS_GONE": not outs,
     }
+    if p["HAS_SCALE"]:
+        bits, width = tree_bits(p), p["SCALE_SIG_W"]
+        found["SCALE_DSP"] = sum(
+            products(bits, width, kept[o])
+            if scales is None
+            else constant_product(bits, scales[o], kept[o])
+            for o in outs
+        )
+    return found
 
 
-def _weights(stage: Stage, instance: Instance) -> Mapping[str, int]:
-    """Whether the words of a ROM go straight to multipliers, which have registers for them."""
+def _products(
+    stage: Stage,
+    instance: Instance,
+    p: Mapping[str, int],
+    gone: Removed,
+    outs: Sequence[int],
+    kept: Sequence[int],
+) -> int:
+    """DSP blocks of the products of weights; kept: bits of each sum that are used."""
+    weights = constant_weights(stage, instance)
+    aligned = [min(p["ALIGNED_W"], bits) for bits in kept]
+    if weights is None:
+        return p["M_IN"] * sum(products(p["X_SIG_W"], p["W_SIG_W"], aligned[o]) for o in outs)
+    is_wired = is_shiftless(stage, instance)
+    # A product of one input lane and one constant is made once, however many sums take it.
+    made: dict[tuple[int, int], int] = {}
+    for o in outs:
+        for i in range(p["M_IN"]):
+            sig, shift = weights[o * p["M_IN"] + i]
+            bits = aligned[o] - (shift if is_wired else 0)
+            made[i, sig] = max(bits, made.get((i, sig), 0))
+    return sum(
+        constant_product(p["X_SIG_W"], sig, bits)
+        for (i, sig), bits in made.items()
+        if i not in gone.inputs
+    )
+
+
+def _weights(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
+    """Whether the words of a ROM go straight to multipliers, which have registers for them; and the
+    bits of a word that are not constant."""
     data = dict(instance.ports)["data_o"]
     decoded = {
         dict(i.ports)["sig_o"]
@@ -106,10 +161,24 @@ def _weights(stage: Stage, instance: Instance) -> Mapping[str, int]:
         for i in stage.instances
         if i.cell == "quire_linear"
     )
-    return {"FEEDS_DSP": any(fed)}
+    varying = varying_bits(stage, dict(instance.parameters))
+    is_gone = len(gone.outputs) == stage.writes[0].lanes
+    return {"FEEDS_DSP": any(fed), "WIDTH": 0 if is_gone else varying.bit_count()}
 
 
-def _thresholds(stage: Stage, instance: Instance) -> Mapping[str, int]:
+def _table(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
+    """The lanes of a table that are there, and the bits of its codes that are not constant."""
+    lanes = int(dict(instance.parameters)["LANES"]) - len(gone.outputs)
+    varying = varying_bits(stage, dict(instance.parameters))
+    return {"LANES": lanes, "OUT_BITS": varying.bit_count()}
+
+
+def _product(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
+    """The lanes of a product that are there."""
+    return {"LANES": int(dict(instance.parameters)["LANES"]) - len(gone.outputs)}
+
+
+def _thresholds(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
     """After max(0, x) a table has no use for its thresholds below 0."""
     p = {name: int(value) for name, value in instance.parameters if name != "THRESHOLDS"}
     widths = [dict(i.parameters)["WIDTH"] for i in stage.instances if i.cell == "quire_relu"]
@@ -119,29 +188,14 @@ def _thresholds(stage: Stage, instance: Instance) -> Mapping[str, int]:
 WIRES = ("quire_decode_fixed", "quire_decode_ufixed", "quire_decode_binary")
 """Decoders that are no logic."""
 
-CONTEXT: Mapping[str, Callable[[Stage, Instance], Mapping[str, int]]] = {
+CONTEXT: Mapping[str, Callable[[Stage, Instance, Removed], Mapping[str, int]]] = {
     "quire_cast_table": _thresholds,
-    "quire_linear": _scales,
+    "quire_linear": _linear,
+    "quire_lookup": _table,
+    "quire_mul": _product,
     "quire_rom": _weights,
 }
-"""What the rest of a stage says of a cell, as parameters that only curves know."""
-
-
-def _is_one(sigs: int, parameters: Mapping[str, int | bool | str]) -> bool:
-    """Whether the odd part of every scale is 1."""
-    width, outs = int(parameters["SCALE_SIG_W"]), int(parameters["M_OUT"])
-    return sigs == sum(1 << (width * i) for i in range(outs))
-
-
-def _constant(stage: Stage, expression: str) -> int | None:
-    """The value of a part of a wire that never changes; None where it does."""
-    part = _PART.match(expression)
-    if part is None:
-        return None
-    driver = next((w.value for w in stage.wires if w.name == part[1]), "")
-    constant = _CONSTANT.match(driver)
-    mask = (1 << int(part[3])) - 1
-    return None if constant is None else (int(constant[1], 16) >> int(part[2])) & mask
+"""What the rest of a design says of a cell, as parameters that only curves know."""
 
 
 def _axis(stream: Stream) -> dict[str, int]:

@@ -56,10 +56,11 @@ def _log(n: int) -> int:
     return max(1, (n - 1).bit_length())
 
 
-def products(a: int, b: int) -> int:
-    """DSP blocks of a signed a x b bit product: the rules of Yosys's mul2dsp for 25 x 18 bits."""
+def products(a: int, b: int, kept: int = 1 << 30) -> int:
+    """DSP blocks of a signed a x b bit product of which `kept` bits are used: the rules of Yosys's
+    mul2dsp for 25 x 18 bits."""
     wide, narrow = max(a, b), min(a, b)
-    if narrow < 2 or wide + narrow < 9:
+    if narrow < 2 or min(wide + narrow, kept) < 9:
         return 0
     if wide > 25:
         parts = (wide - 25 + 16) // 17
@@ -68,6 +69,20 @@ def products(a: int, b: int) -> int:
         parts = (narrow - 18 + 16) // 17
         return parts * products(wide, 18) + products(wide, narrow - 17 * parts)
     return 1
+
+
+def constant_product(bits: int, constant: int, kept: int = 1 << 30) -> int:
+    """DSP blocks of a signed product with a constant: its last zeros are wires, and nothing is left
+    to multiply by where it is 0 or a power of two, negative ones included."""
+    if constant == 0:
+        return 0
+    zeros = (constant & -constant).bit_length() - 1
+    odd = constant >> zeros
+    return 0 if abs(odd) == 1 else products(bits, _signed_bits(odd), kept - zeros)
+
+
+def _signed_bits(number: int) -> int:
+    return 1 + max(number, -number - 1).bit_length()
 
 
 def block_memories(width: int, depth: int) -> int:
@@ -277,7 +292,7 @@ def _mul(p: Numbers) -> tuple[float, ...]:
 
 
 def _mul_dsp(p: Numbers) -> int:
-    return p["LANES"] * products(p["A_W"], p["B_W"])
+    return p["LANES"] * products(p["A_W"], p["B_W"], p["OUT_W"])
 
 
 # --------------------------------------------------------------------------------- block scales
@@ -355,6 +370,11 @@ class _Linear:
         return self.p["GROUPS"] if self.p["INPUT_MAJOR"] else 1
 
 
+def tree_bits(p: Numbers) -> int:
+    """Bits of a sum of the products of a beat."""
+    return _Linear(p).tree_w
+
+
 def in_blocks(parameters: Mapping[str, int | bool | str]) -> bool:
     """Whether the products of a quire_linear are made in DSP blocks."""
     return products(int(parameters["X_SIG_W"]), int(parameters["W_SIG_W"])) > 0
@@ -418,13 +438,17 @@ def _linear_ff(p: Numbers) -> tuple[float, ...]:
 
 
 def _linear_dsp(p: Numbers) -> int:
+    """PRODUCT_DSP, SCALE_DSP: of products with constants."""
     x = _Linear(p)
     scale = products(x.tree_w, p["SCALE_SIG_W"]) if x.has_scale_product else 0
-    return x.products * products(p["X_SIG_W"], p["W_SIG_W"]) + p["M_OUT"] * scale
+    weights = x.products * products(p["X_SIG_W"], p["W_SIG_W"])
+    return p.get("PRODUCT_DSP", weights) + p.get("SCALE_DSP", p["M_OUT"] * scale)
 
 
 def _linear_bram(p: Numbers) -> int:
     """The row buffer."""
+    if p.get("IS_GONE", 0):
+        return 0
     width = p["X_SCALE_W"] + p["M_IN"] * (p["X_SHIFT_W"] + p["X_SIG_W"])
     return _automatic_blocks(width, _Linear(p).stored)
 

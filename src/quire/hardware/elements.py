@@ -3,7 +3,7 @@ parameters. A new family is one function in each of the two tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import singledispatch
@@ -99,6 +99,52 @@ def _(element: Table) -> Decoder:
     bits = 1 + max(abs(v).bit_length() for v in integers)
     shape = {"BITS": element.bits, "SIG_W": bits, "VALUES": packed(integers, bits)}
     return Decoder("quire_decode_table", shape, bits)
+
+
+def signed(code: int, bits: int) -> int:
+    """The two's complement number of a code."""
+    return code - (1 << bits if code >> (bits - 1) else 0)
+
+
+def _minifloat_operands(p: Parameters, code: int) -> tuple[int, int]:
+    e, m = int(p["E"]), int(p["M"])
+    field = code >> m & ((1 << e) - 1)
+    magnitude = (field != 0) << m | (code & ((1 << m) - 1))
+    return -magnitude if code >> (e + m) else magnitude, max(field - 1, 0)
+
+
+def _dmf_operands(p: Parameters, code: int) -> tuple[int, int]:
+    e, m = int(p["E"]), int(p["M"])
+    magnitude = code & ((1 << m) - 1)
+    return -magnitude if code >> (e + m) else magnitude, code >> m & ((1 << e) - 1)
+
+
+def _log_operands(p: Parameters, code: int) -> tuple[int, int]:
+    sign, field = divmod(code, 1 << (int(p["BITS"]) - 1))
+    return (1 - 2 * sign) * (field != 0), max(field - 1, 0)
+
+
+def _table_operands(p: Parameters, code: int) -> tuple[int, int]:
+    bits, values = int(p["SIG_W"]), int(str(p["VALUES"]).partition("'h")[2], 16)
+    return signed(values >> (code * bits) & ((1 << bits) - 1), bits), 0
+
+
+SHIFTLESS: Mapping[str, Callable[[Parameters, int], tuple[int, int]]] = {
+    "quire_decode_binary": lambda p, code: (1 - 2 * code, 0),
+    "quire_decode_fixed": lambda p, code: (signed(code, int(p["BITS"])), 0),
+    "quire_decode_table": _table_operands,
+    "quire_decode_ternary": lambda p, code: (signed(code, 2), 0),
+    "quire_decode_ufixed": lambda p, code: (code, 0),
+}
+"""(sig, shift) that a decoder makes of a code, by its cell: those whose shift is always 0."""
+
+OPERANDS: Mapping[str, Callable[[Parameters, int], tuple[int, int]]] = {
+    **SHIFTLESS,
+    "quire_decode_dmf": _dmf_operands,
+    "quire_decode_log": _log_operands,
+    "quire_decode_minifloat": _minifloat_operands,
+}
+"""The same of every decoder."""
 
 
 @singledispatch
