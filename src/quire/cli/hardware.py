@@ -176,15 +176,22 @@ def synth(
     place: Annotated[
         bool, typer.Option("--place", help="Place it too, for its clock frequency (ecp5).")
     ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which the tools are stopped.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Synthesise a design with Yosys: what it uses, layer by layer; kept for `quire report`."""
+    """Synthesise a design with Yosys: what it uses, layer by layer; kept for `quire report`.
+
+    `quire synth build --target ecp5 --place --timeout 600`
+
+    Ctrl-C stops the tools; what was done before is kept.
+    """
     from quire.hardware import Design
     from quire.hardware.summary import synthesised
 
     design = Design.load(folder)
-    with working(f"synthesising for {target}" + (" and placing" if place else "")):
-        found = design.synthesize(target, place=place)
+    found = design.synthesize(target, place=place, timeout=timeout, progress=True)
     _keep(folder, SYNTHESIS, synthesised(found))
     if as_json:
         print(json.dumps(asdict(found), indent=1, default=str))

@@ -1,4 +1,5 @@
-"""What the arguments of `emit` may be, in one table; lanes and the top's name depend on more."""
+"""What the arguments of `emit` and `synthesize` may be, in one table; lanes, the top's name and the
+target depend on more."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ Rule = tuple[Callable[[Any], bool], str]
 
 
 def check(**given: object) -> None:
-    """HardwareError for the first argument of `emit` that is not legal, with what would be."""
+    """HardwareError for the first argument that is not legal, with what would be."""
     for name, value in given.items():
         for is_legal, legal in RULES[name]:
             if not is_legal(value):
@@ -75,6 +76,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "rom": (((lambda rom: rom in ("auto", "block", "logic")), "'auto', 'block' or 'logic'"),),
     "max_accumulator": ((_integer(1), "bits, a whole number of 1 or more"),),
     "levels": ((_integer(1), "adders between two registers, a whole number of 1 or more"),),
+    "place": ((lambda place: isinstance(place, bool), "True or False"),),
+    "liberty": _optional((lambda x: isinstance(x, str | os.PathLike), "the path of a .lib file")),
+    "clock_mhz": ((_positive, "MHz, above 0 and finite"),),
+    "seed": ((_integer(0), "a whole number, 0 or more"),),
+    "timeout": _optional((_positive, "seconds, above 0 and finite")),
     "vectors": _optional((_tensors, "a tensor (samples, *shape) for each input")),
 }
 """{argument: what it has to be}"""

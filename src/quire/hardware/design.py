@@ -219,18 +219,26 @@ class Design:
         liberty: str | os.PathLike[str] | None = None,
         clock_mhz: float = 200.0,
         seed: int = 1,
+        timeout: float | None = None,
+        progress: bool = False,
     ) -> Synthesis:
         """Synthesise the emitted folder with Yosys, and place it with nextpnr (ECP5).
 
         target: "xc7", "xcup", "ecp5" or "gates" (NAND2 equivalents; `liberty`: a cell library).
-        clock_mhz: what the placer aims for. seed: of the placer.
+        clock_mhz: what the placer aims for. seed: of the placer. timeout: seconds after which the
+        tools are stopped. progress: show on stderr where they are.
         """
         from quire.hardware.synth import synthesize
 
-        library = None if liberty is None else Path(liberty)
-        folder = self._folder("synthesize")
         return synthesize(
-            folder, target, place=place, liberty=library, clock_mhz=clock_mhz, seed=seed
+            self._folder("synthesize"),
+            target,
+            place=place,
+            liberty=liberty,
+            clock_mhz=clock_mhz,
+            seed=seed,
+            timeout=timeout,
+            progress=progress,
         )
 
     def cost(self) -> HardwareCost:

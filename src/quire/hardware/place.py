@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quire.hardware.netlist import TOP, Netlist
-from quire.hardware.toolchain import run_nextpnr_ecp5, run_yosys
+from quire.hardware.toolchain import Watch, run_nextpnr_ecp5, run_yosys
 
 CLOCK, RESET = "aclk", "aresetn"
 _DEVICE = ("--85k", "--package", "CABGA381", "--speed", "8")
@@ -47,16 +47,17 @@ def place(
     layers: Mapping[str, str],
     clock_mhz: float,
     seed: int,
+    watch: Watch | None = None,
 ) -> Timing:
     """Place `work`/netlist.json, a design mapped to ECP5 cells, for a clock and a seed.
 
     A design that misses the clock is no error. HardwareError where it does not fit, for one.
     """
     (work / "harness.sv").write_text(_harness(top, netlist.ports))
-    run_yosys(_script(top, work.relative_to(folder)), folder, work / "harness.log")
+    run_yosys(_script(top, work.relative_to(folder)), folder, work / "harness.log", watch)
     arguments = (*_DEVICE, "--json", "placed.json", "--report", "timing.json")
     options = ("--freq", str(clock_mhz), "--seed", str(seed), "--timing-allow-fail")
-    run_nextpnr_ecp5((*arguments, *options), work, work / "nextpnr.log")
+    run_nextpnr_ecp5((*arguments, *options), work, work / "nextpnr.log", watch)
     return _timing(json.loads((work / "timing.json").read_text()), layers)
 
 

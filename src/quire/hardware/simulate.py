@@ -98,6 +98,11 @@ class Waveform:
     path: Path
     cycles: int = 200
 
+    def __post_init__(self) -> None:
+        cycles: object = self.cycles
+        if not isinstance(cycles, int) or isinstance(cycles, bool) or cycles < 1:
+            raise HardwareError(f"a waveform of {cycles!r} cycles: give a whole number, 1 or more")
+
 
 @dataclass(frozen=True)
 class _Report:

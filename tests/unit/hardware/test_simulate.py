@@ -72,6 +72,12 @@ def check_outputs(run: simulate.SimulationRun, inputs: dict[str, np.ndarray]) ->
     assert (run.outputs["echo"] == np.concatenate([marker, b, a, b], axis=-1)).all()
 
 
+@pytest.mark.parametrize("cycles", [0, -5, 2.5, True])
+def test_a_waveform_has_a_cycle_at_least(cycles: Any):
+    with pytest.raises(HardwareError, match="cycles: give a whole number, 1 or more"):
+        Waveform(Path("w.vcd"), cycles)
+
+
 def test_outputs_and_cycles_without_stalls(folder: Path):
     inputs = samples_of(50)
     run = run_simulation(folder, inputs, probes=["a__0"])

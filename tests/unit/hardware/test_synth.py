@@ -2,15 +2,18 @@
 
 import json
 import random
+import sys
 from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
 from quire.errors import HardwareError
 from quire.hardware.netlist import TOP, Resources
-from quire.hardware.synth import Synthesis, synthesize
+from quire.hardware.synth import Synthesis, _last_line, synthesize
+from quire.hardware.toolchain import Watch, run
 
 MAC = """\
 module mac #(parameter int unsigned DEPTH = 2048, parameter FILE = "") (
@@ -258,6 +261,12 @@ def test_gates_are_transistors_or_areas_in_units_of_a_nand(tmp_path: Path):
             {"liberty": Path("a.lib")},
             "liberty='a.lib' is no file: give a cell library (.lib)",
         ),
+        ("gates", {"liberty": "b.lib"}, "liberty='b.lib' is no file: give a cell library (.lib)"),
+        ("gates", {"liberty": 3}, "liberty=3: give the path of a .lib file, or None"),
+        ("ecp5", {"place": "yes"}, "place='yes': give True or False"),
+        ("ecp5", {"clock_mhz": -3}, "clock_mhz=-3: give MHz, above 0 and finite"),
+        ("ecp5", {"seed": 1.5}, "seed=1.5: give a whole number, 0 or more"),
+        ("xc7", {"timeout": 0}, "timeout=0: give seconds, above 0 and finite, or None"),
     ],
 )
 def test_what_is_not_legal_is_refused(
@@ -266,6 +275,61 @@ def test_what_is_not_legal_is_refused(
     with pytest.raises(HardwareError) as caught:
         synthesize(chain, target, **options)  # type: ignore[arg-type]
     assert str(caught.value) == message
+
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for does not."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def interrupted(name: str, log: Path) -> None:
+    """Ctrl-C once the tool has started what it starts."""
+    if log.read_text().endswith("\n"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("watch", "raised", "message"),
+    [
+        (Watch(timeout=3), HardwareError, r"slow was stopped after 3 seconds \(timeout\)"),
+        (Watch(show=interrupted), KeyboardInterrupt, None),
+    ],
+    ids=["timeout", "ctrl-c"],
+)
+def test_a_tool_that_is_stopped_ends_with_all_that_it_started(
+    tmp_path: Path, watch: Watch, raised: type[BaseException], message: str | None
+):
+    log = tmp_path / "log"
+    started = replace(watch, start=monotonic())
+    with pytest.raises(raised, match=message):
+        run("slow", [sys.executable, "-c", PARENT], tmp_path, log, watch=started)
+    child = int(log.read_text())
+    while is_alive(child):  # a killed process takes a moment to end
+        sleep(0.01)
+
+
+def test_a_synthesis_that_was_stopped_is_done_again(tmp_path: Path):
+    folder = write_folder(tmp_path, {"fc1__cast": "clamp"})
+    with pytest.raises(HardwareError, match=r"Yosys was stopped after 1e-09 seconds"):
+        synthesize(folder, "gates", timeout=1e-9)
+    assert synthesize(folder, "gates").total.FF == 9
+
+
+def test_what_is_shown_of_a_tool_is_the_last_whole_line_of_its_log(tmp_path: Path):
+    log = tmp_path / "log"
+    log.write_text("1. Executing PROC pass.\n\n2. Exec")
+    assert _last_line(log) == "1. Executing PROC pass."
+    log.write_text("")
+    assert _last_line(log) == ""
 
 
 def test_broken_sources_are_refused_with_the_tools_message(tmp_path: Path):
