@@ -10,6 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
+from quire.errors import PlanError
 from quire.formats import Format
 from quire.graph.masks import masked_softmaxes
 from quire.graph.open_convolution import open_convolution
@@ -37,9 +38,14 @@ def quantize(graph: GraphModule, plan: Plan) -> GraphModule:
     (`keep_masked`), and a row of those gives zeros. A convolution whose input has a block format
     becomes `patches`, their cast, and `convolve_patches`: the blocks run along the flattened
     (in/groups, *kernel) of each window, its zero padding included. Raises `PlanError` where the
-    plan does not fit the graph.
+    plan does not fit the graph, and for a graph that has the casts of a plan already.
     """
     known = sites(graph)
+    if graph.meta.get("quire_plan"):
+        raise PlanError(
+            "this graph has the casts of a plan already, and would round twice: give quantize the "
+            "graph that quire.capture made"
+        )
     entries = resolve(plan, known)
     quantized = copy_graph(graph)
     placing = _Placing(quantized)

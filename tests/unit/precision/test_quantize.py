@@ -167,6 +167,15 @@ def test_quantized_graphs_compile(name: str, request: pytest.FixtureRequest) -> 
             torch.testing.assert_close(compiled(x), q(x))
 
 
+def test_a_quantized_graph_is_not_quantized_again(mlp) -> None:
+    quantized = quire.quantize(mlp.graph, Plan.uniform(mlp.graph, "mxint4"))
+    with pytest.raises(PlanError, match="has the casts of a plan already, and would round twice"):
+        quire.quantize(quantized, Plan.uniform(quantized, "mxint8"))
+    plan = Plan.uniform(mlp.graph, "mxint8")
+    again = quire.quantize(quire.quantize(mlp.graph, Plan()), plan)  # nothing was rounded yet
+    assert torch.equal(again(mlp.x), quire.quantize(mlp.graph, plan)(mlp.x))
+
+
 def test_a_format_that_does_not_fit_the_dtype() -> None:
     model = nn.Linear(8, 4).to(torch.bfloat16)
     graph = quire.capture(model, (torch.randn(2, 8, dtype=torch.bfloat16),))
