@@ -37,7 +37,7 @@ class Plan(MutableMapping[str, Entry]):
 
     def __init__(self, entries: Mapping[str, EntryLike] | None = None) -> None:
         self._entries: dict[str, Entry] = {}
-        for name, entry in (entries or {}).items():
+        for name, entry in _mapping(entries or {}).items():
             self[name] = entry
 
     @staticmethod
@@ -68,7 +68,7 @@ class Plan(MutableMapping[str, Entry]):
         fills nothing raises `PlanError`.
         """
         known = sites(graph)
-        entries = {pattern: Entry.of(value) for pattern, value in patterns.items()}
+        entries = {pattern: Entry.of(value) for pattern, value in _mapping(patterns).items()}
         resolve(Plan({name: entry for name, entry in entries.items() if name in known}), known)
         chosen: dict[str, Entry] = {}
         for pattern, entry in entries.items():
@@ -103,8 +103,9 @@ class Plan(MutableMapping[str, Entry]):
         """The entries of both; those of `other` win."""
         return Plan({**self, **other})
 
-    def diff(self, other: Mapping[str, Entry]) -> dict[str, tuple[Entry | None, Entry | None]]:
+    def diff(self, other: Mapping[str, EntryLike]) -> dict[str, tuple[Entry | None, Entry | None]]:
         """{site: (entry here, entry in other)} where they differ; None stands for no entry."""
+        other = Plan(other)
         names = dict.fromkeys([*self, *other])
         return {n: (self.get(n), other.get(n)) for n in names if self.get(n) != other.get(n)}
 
@@ -176,6 +177,16 @@ class Plan(MutableMapping[str, Entry]):
         with console.capture() as text:
             console.print(self.__rich__(), markup=False)
         return "\n".join(line.rstrip() for line in text.get().splitlines())
+
+
+def _mapping(entries: Mapping[str, EntryLike]) -> Mapping[str, EntryLike]:
+    """`entries`, if they are what their type says; else `PlanError`."""
+    if not isinstance(entries, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise PlanError(f'{entries!r} is no {{site: format}}, such as {{"fc1.weight": "mxint4"}}')
+    for name in entries:
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise PlanError(f"{name!r} is no name of a site: give a string such as 'fc1.weight'")
+    return entries
 
 
 def resolve(plan: Plan, known: Mapping[str, Site]) -> dict[str, Entry]:

@@ -228,6 +228,7 @@ def test_diff() -> None:
     int4, int8 = Entry(parse("int4")), Entry(parse("int8"))
     assert a.diff(b) == {"x": (Entry(parse("mxint4")), None), "y": (int8, int4), "z": (None, int8)}
     assert a.diff(Plan(a)) == {}
+    assert a.diff({name: str(entry.format) for name, entry in a.items()}) == {}
 
 
 def test_union() -> None:

@@ -59,6 +59,16 @@ def test_a_checkpoint_in_no_directory(mlp, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_no_mapping_of_sites(mlp) -> None:
+    for made in (["fc1.weight"], "mxint4", 3):
+        with pytest.raises(PlanError, match=r"is no \{site: format\}, such as"):
+            Plan(made)  # type: ignore[arg-type]
+        with pytest.raises(PlanError, match=r"is no \{site: format\}, such as"):
+            Plan.from_patterns(mlp.graph, made)  # type: ignore[arg-type]
+    with pytest.raises(PlanError, match="3 is no name of a site"):
+        Plan({3: "mxint4"})  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("plan", [{"fc1.weight": "mxint4"}, "mxint4", None])
 def test_what_is_no_plan(mlp, plan: Any) -> None:
     for call in (
