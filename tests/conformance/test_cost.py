@@ -58,12 +58,12 @@ def check(seed: int, folder: Path) -> None:
     assert cost == {name: used[name] for name in cost}
 
 
-@pytest.mark.parametrize("seed", [1, 6, 8, 113])
+@pytest.mark.parametrize("seed", [1, 8, 113, 1015])
 def test_multipliers_and_memories_are_counted_exactly(tmp_path: Path, seed: int):
     check(seed, tmp_path)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("seed", range(1000, 1100))
+@pytest.mark.parametrize("seed", range(2000, 2100))
 def test_multipliers_and_memories_of_many_designs_are_counted_exactly(tmp_path: Path, seed: int):
     check(seed, tmp_path)

@@ -28,10 +28,15 @@ Lanes = frozenset[int]
 @dataclass(frozen=True)
 class Removed:
     """Lanes of a stage that synthesis removes: inputs that are constant, outputs that are constant
-    or that nobody uses."""
+    or that nobody uses. everything: whether no output is left."""
 
     inputs: Lanes = field(default_factory=Lanes)
     outputs: Lanes = field(default_factory=Lanes)
+    everything: bool = False
+
+    def left(self, lanes: int) -> list[int]:
+        """Which lanes are left of those of a cell."""
+        return [] if self.everything else [i for i in range(lanes) if i not in self.outputs]
 
 
 def removed(design: Design) -> dict[str, Removed]:
@@ -49,7 +54,7 @@ def removed(design: Design) -> dict[str, Removed]:
         if needed and not _is_lanewise(stage):
             live = Lanes(range(out.lanes))
         inputs = constant.get(stage.reads[0].name, Lanes()) if len(stage.reads) == 1 else Lanes()
-        found[stage.name] = Removed(inputs, Lanes(range(out.lanes)) - live)
+        found[stage.name] = Removed(inputs, Lanes(range(out.lanes)) - live, not live)
         used |= {stream.name: _used_inputs(stage, stream, live) for stream in stage.reads}
     return found
 

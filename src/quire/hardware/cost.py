@@ -94,7 +94,7 @@ def _linear(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int
     """The multipliers of a linear layer: what is constant needs fewer or none."""
     p = {name: int(value) for name, value in instance.parameters}
     ports = dict(instance.ports)
-    outs = [o for o in range(p["M_OUT"]) if o not in gone.outputs]
+    outs = gone.left(p["M_OUT"])
     sig, shift = (constant(stage, ports[name]) for name in ("scale_sig_i", "scale_shift_i"))
     is_fixed = shift is not None and p["X_SCALE_W"] == 1
     shifts = fields(shift or 0, p["SCALE_SHIFT_W"], p["M_OUT"]) if is_fixed else [0] * p["M_OUT"]
@@ -162,20 +162,19 @@ def _weights(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, in
         if i.cell == "quire_linear"
     )
     varying = varying_bits(stage, dict(instance.parameters))
-    is_gone = len(gone.outputs) == stage.writes[0].lanes
-    return {"FEEDS_DSP": any(fed), "WIDTH": 0 if is_gone else varying.bit_count()}
+    return {"FEEDS_DSP": any(fed), "WIDTH": 0 if gone.everything else varying.bit_count()}
 
 
 def _table(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
     """The lanes of a table that are there, and the bits of its codes that are not constant."""
-    lanes = int(dict(instance.parameters)["LANES"]) - len(gone.outputs)
+    lanes = len(gone.left(int(dict(instance.parameters)["LANES"])))
     varying = varying_bits(stage, dict(instance.parameters))
     return {"LANES": lanes, "OUT_BITS": varying.bit_count()}
 
 
 def _product(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
     """The lanes of a product that are there."""
-    return {"LANES": int(dict(instance.parameters)["LANES"]) - len(gone.outputs)}
+    return {"LANES": len(gone.left(int(dict(instance.parameters)["LANES"])))}
 
 
 def _thresholds(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str, int]:
