@@ -72,7 +72,8 @@ def search(
     A trial whose `evaluate` raises, or returns what is no finite number, fails with its message,
     and the search goes on. Ctrl-C ends the search with the trials that are finished. Raises
     StudyError for limits that no plan meets, an unknown metric or sampler, a stored study that
-    differs, and an fp32 model that cannot be evaluated.
+    differs, and an fp32 model that cannot be evaluated. It ends early where no new plan within the
+    limits is found.
     """
     _check_arguments(task, objectives, limits)
     _check_integers(trials=trials, workers=workers, seed=seed, qat_epochs=qat_epochs)
@@ -96,6 +97,8 @@ def search(
                     f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
                     f"the same search with name={name!r} goes on from there."
                 )
+            elif progress and run.count < trials:
+                line.say(f"Ended after {run.count} of {trials} trials: no other plan was found.")
         return Study.from_stored(stored, clock.seconds, interrupted)
 
 

@@ -90,9 +90,15 @@ def test_the_grid_ends_when_all_plans_were_tried(task: Task, storage: str) -> No
     assert len(study.trials) == 1 + 2**4
 
 
-def test_a_sampler_ends_when_it_finds_no_new_plan(task: Task, storage: str) -> None:
-    study = run(task, storage, formats=["mxint4", "mxint8"], sites=["0.*t"], trials=50)
+def test_a_sampler_ends_when_it_finds_no_new_plan(
+    task: Task, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = run(
+        task, storage, formats=["mxint4", "mxint8"], sites=["0.*t"], trials=50, progress=True
+    )
     assert len(study.trials) == 1 + 2**2
+    words = "Ended after 5 of 50 trials: no other plan was found."
+    assert words in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_optuna_sampler_object(task: Task, storage: str) -> None:
