@@ -33,6 +33,12 @@
 #include "verilated_vcd_c.h"
 #endif
 
+#ifdef QUIRE_FAST
+// What Vmodel::eval() calls between locks and queues that only models with threads need; they take a
+// third of the time of a small one. Should a Verilator have no function of this name, eval() it is.
+__attribute__((weak)) void Vmodel___024root___eval(Vmodel___024root*);
+#endif
+
 namespace {
 
 using Bytes = std::vector<uint8_t>;
@@ -59,6 +65,8 @@ struct Coin {  // true with a fixed probability
   bool operator()(Random& random) const { return threshold && random() < threshold; }
 };
 
+enum Handshake { kIdle, kStarved, kStalled, kMoves };  // valid in bit 1, ready in bit 0
+
 struct Stream {
   std::string name;
   uint8_t* valid = nullptr;
@@ -66,17 +74,19 @@ struct Stream {
   uint8_t* data = nullptr;
   size_t bytes = 0;
   bool probed = false;
-  uint64_t beats = 0, stalls = 0, starved = 0, timed = 0;
+  uint64_t cycles[4] = {};  // of each Handshake, since samples follow one another
+  uint64_t earlier = 0;     // beats before that
+  uint64_t timed = 0;
   Bytes seen;
   std::vector<uint64_t> times;
 
-  bool moves() const { return *valid & *ready; }
-  void count() {
-    stalls += *valid & ~*ready & 1;
-    starved += *ready & ~*valid & 1;
+  Handshake sample() {
+    const auto now = static_cast<Handshake>(*valid << 1 | *ready);
+    ++cycles[now];
+    return now;
   }
+  bool keeps() const { return probed || times.size() < timed; }
   void keep(uint64_t cycle) {
-    if (!moves()) return;
     if (times.size() < timed) times.push_back(cycle);
     if (probed) seen.insert(seen.end(), data, data + bytes);
   }
@@ -85,8 +95,21 @@ struct Stream {
 struct Port : Stream {
   uint8_t* last = nullptr;
   bool accepted = false;
-  uint64_t beats_a_sample = 0, done = 0, total = 0;
+  uint64_t beats_a_sample = 0;
+  uint64_t done = 0, limit = 0, total = 0;  // beats: so far, in this phase, in all
+  uint64_t sample_left = 0;                 // beats up to the end of the sample
   Bytes memory;
+
+  uint8_t* beat() { return memory.data() + done * bytes; }
+  bool at_last() const { return sample_left == 1; }
+  void advance() {
+    ++done;
+    if (--sample_left == 0) sample_left = beats_a_sample;
+  }
+  void restart() {
+    done = 0;
+    sample_left = beats_a_sample;
+  }
 };
 
 struct Job {
@@ -105,6 +128,8 @@ std::unique_ptr<Vmodel> model;
 std::unique_ptr<VerilatedVcdC> wave;
 #endif
 uint64_t cycle = 0, first_input = kNever;
+uint64_t awaited = 0;        // beats at ports that the phase still lacks
+std::vector<Stream*> kept;   // the streams inside whose beats are still noted down
 uint64_t moved_at = 0;       // when a beat last moved
 uint64_t finished = kNever;  // what a waveform should reach, if it is not all of the run
 std::vector<uint64_t> ends;
@@ -128,8 +153,8 @@ void close_wave() {
 }
 
 void report(const Stream& stream, std::ostream& out) {
-  out << "stream " << stream.name << " " << stream.beats << " " << stream.stalls << " " << stream.starved
-      << "\n";
+  out << "stream " << stream.name << " " << stream.earlier + stream.cycles[kMoves] << " "
+      << stream.cycles[kStalled] << " " << stream.cycles[kStarved] << "\n";
 }
 
 // Write every result and leave; a failure is empty when all went well.
@@ -177,6 +202,7 @@ void bind(Port& port) {
   port.ready = wire(scope, port.name + "_tready");
   port.last = wire(scope, port.name + "_tlast");
   port.total = job.samples * port.beats_a_sample;
+  port.restart();
 }
 
 void bind(Stream& stream) {
@@ -242,18 +268,25 @@ void open_wave() {
 #endif
 }
 
+void evaluate() {
+#ifdef QUIRE_FAST
+  if (Vmodel___024root___eval) return Vmodel___024root___eval(model->rootp);
+#endif
+  model->eval();
+}
+
 // One clock period is 10 units of the waveform: low first, then high.
 void settle() {
   open_wave();
   context.time(cycle * 10);
   model->aclk = 0;
-  model->eval();
+  evaluate();
   dump(cycle * 10);
 }
 
 void tick() {
   model->aclk = 1;
-  model->eval();
+  evaluate();
   dump(cycle * 10 + 5);
   ++cycle;
 }
@@ -275,22 +308,23 @@ void check_error() {
 }
 
 void present(Port& source) {
-  std::memcpy(source.data, source.memory.data() + source.done * source.bytes, source.bytes);
-  *source.last = (source.done + 1) % source.beats_a_sample == 0;
+  std::memcpy(source.data, source.beat(), source.bytes);
+  *source.last = source.at_last();
   *source.valid = 1;
 }
 
 void take(Port& sink) {
   if (sink.done == sink.total) finish("'" + sink.name + "' gives more beats than its samples have");
-  const bool last = (sink.done + 1) % sink.beats_a_sample == 0;
+  const bool last = sink.at_last();
   if (last != static_cast<bool>(*sink.last))
     finish("'" + sink.name + "_tlast' is " + (last ? "0" : "1") + " on beat " +
            std::to_string(sink.done % sink.beats_a_sample) + " of sample " +
            std::to_string(sink.done / sink.beats_a_sample) + ", which has " +
            std::to_string(sink.beats_a_sample) + " beats");
-  std::memcpy(sink.memory.data() + sink.done * sink.bytes, sink.data, sink.bytes);
+  std::memcpy(sink.beat(), sink.data, sink.bytes);
   if (last) ends[sink.done / sink.beats_a_sample] = cycle;
-  ++sink.done;
+  awaited -= sink.done < sink.limit;
+  sink.advance();
 }
 
 std::string names(bool (*holds)(const Stream&)) {
@@ -328,83 +362,112 @@ void progress(bool now) {
   std::fflush(stdout);
 }
 
-// What is sent, how it pauses, and whether it counts as traffic.
+// What is sent, and how both sides pause.
 struct Phase {
   uint64_t samples;
   Coin source_stalls, sink_stalls;
-  bool counts;
 };
 
 void drive(const Phase& phase) {
   for (auto& source : job.sources)
-    if (!*source.valid && source.done < phase.samples * source.beats_a_sample && !phase.source_stalls(draw))
-      present(source);
+    if (!*source.valid && source.done < source.limit && !phase.source_stalls(draw)) present(source);
   for (auto& sink : job.sinks) *sink.ready = !phase.sink_stalls(draw);
 }
 
+void keep() {
+  for (auto* stream : kept)
+    if (*stream->valid & *stream->ready) stream->keep(cycle);
+  const auto keeps = [](const Stream* stream) { return stream->keeps(); };
+  kept.erase(std::partition(kept.begin(), kept.end(), keeps), kept.end());
+}
+
 // Take what the settled handshakes move; whether anything did.
-bool move(const Phase& phase) {
+bool move() {
   bool moved = false;
-  const auto watch = [&](Stream& stream) {
-    const bool moves = stream.moves();
-    moved |= moves;
-    stream.beats += moves;
-    if (phase.counts) stream.count();
-    return moves;
-  };
-  for (auto& stream : job.streams) {
-    watch(stream);
-    stream.keep(cycle);
-  }
+  if (!kept.empty()) keep();
+  for (auto& stream : job.streams) moved |= stream.sample() == kMoves;
   for (auto& sink : job.sinks)
-    if (watch(sink)) take(sink);
+    if (sink.sample() == kMoves) {
+      moved = true;
+      take(sink);
+    }
   for (auto& source : job.sources) {
-    source.accepted = watch(source);
-    if (source.accepted) first_input = std::min(first_input, cycle);
+    source.accepted = source.sample() == kMoves;
+    if (!source.accepted) continue;
+    moved = true;
+    first_input = std::min(first_input, cycle);
   }
   return moved;
+}
+
+// A handshake ends after the edge.
+void release(Port& source) {
+  if (!source.accepted) return;
+  source.advance();
+  --awaited;
+  *source.valid = 0;
 }
 
 void step(const Phase& phase) {
   drive(phase);
   settle();
   check_error();
-  const bool moved = move(phase);
+  const bool moved = move();
   tick();
-  for (auto& source : job.sources) {  // a handshake ends after the edge
-    source.done += source.accepted;
-    *source.valid &= !source.accepted;
-  }
+  for (auto& source : job.sources) release(source);
   if (moved) moved_at = cycle;
   if (cycle - moved_at >= job.patience) stuck();
   if (cycle % kCheckCycles == 0) progress(false);
 }
 
-bool pending(uint64_t samples) {
-  const auto lacks = [&](const Port& port) { return port.done < samples * port.beats_a_sample; };
-  return std::any_of(job.sources.begin(), job.sources.end(), lacks) ||
-         std::any_of(job.sinks.begin(), job.sinks.end(), lacks);
+void begin(const Phase& phase) {
+  awaited = 0;
+  for (auto* side : {&job.sources, &job.sinks})
+    for (auto& port : *side) {
+      port.limit = phase.samples * port.beats_a_sample;
+      awaited += port.limit - std::min(port.done, port.limit);
+    }
 }
 
 void run(const Phase& phase) {
-  while (pending(phase.samples)) step(phase);
+  begin(phase);
+  while (awaited) step(phase);
+}
+
+template <typename Function>
+void each_stream(Function function) {
+  for (auto& stream : job.streams) function(stream);
+  for (auto* side : {&job.sources, &job.sinks})
+    for (auto& port : *side) function(port);
+}
+
+// From here on samples follow one another: what is counted is traffic.
+void count_anew() {
+  each_stream([](Stream& stream) {
+    stream.earlier += stream.cycles[kMoves];
+    std::fill(std::begin(stream.cycles), std::end(stream.cycles), 0);
+  });
+}
+
+void keep_from_the_start() {
+  kept.clear();
+  for (auto& stream : job.streams) {
+    stream.seen.clear();
+    stream.times.clear();
+    if (stream.keeps()) kept.push_back(&stream);
+  }
 }
 
 // Send beats for some cycles and reset for two: nothing of it may be left.
 void interrupt(const Phase& phase) {
-  for (uint64_t i = 0; i < job.interrupt && pending(phase.samples); ++i) step(phase);
+  begin(phase);
+  for (uint64_t i = 0; i < job.interrupt && awaited; ++i) step(phase);
   reset(2);
-  const auto forget = [](Stream& stream) {
-    stream.beats = 0;
-    stream.seen.clear();
-    stream.times.clear();
-  };
-  for (auto& stream : job.streams) forget(stream);
+  count_anew();
+  each_stream([](Stream& stream) { stream.earlier = 0; });
   for (auto* side : {&job.sources, &job.sinks})
-    for (auto& port : *side) {
-      forget(port);
-      port.done = 0;
-    }
+    for (auto& port : *side) port.restart();
+  keep_from_the_start();
   first_input = kNever;
 }
 
@@ -448,6 +511,8 @@ int main(int count, char** arguments) {
   context.traceEverOn(true);
 #endif
   model = std::make_unique<Vmodel>(&context);
+  model->aclk = 0;
+  model->eval();  // the initial values
   for (auto& source : job.sources) bind(source);
   for (auto& sink : job.sinks) bind(sink);
   for (auto& stream : job.streams) bind(stream);
@@ -455,11 +520,12 @@ int main(int count, char** arguments) {
   for (auto& sink : job.sinks) sink.memory.resize(sink.total * sink.bytes);
   draw.state = job.seed * 0x9E3779B97F4A7C15ULL | 1;
   reset(kResetCycles);
-  const Phase alone{1, Coin(), Coin(), false};
-  const Phase mixed{job.samples, job.source_stalls, job.sink_stalls, false};
-  const Phase streaming{job.samples, job.source_stalls, job.sink_stalls, true};
-  if (job.interrupt) interrupt(mixed);
+  keep_from_the_start();
+  const Phase alone{1, Coin(), Coin()};
+  const Phase streaming{job.samples, job.source_stalls, job.sink_stalls};
+  if (job.interrupt) interrupt(streaming);
   run(alone);
+  count_anew();
   run(streaming);
   drain();
   finish("");

@@ -4,10 +4,15 @@ The top is compiled by Verilator (`verilate.py`) and driven by `harness.cpp` in 
 working directory is the folder, where it finds the memory files; if it crashes, Python does not.
 """
 
+from __future__ import annotations
+
+import operator
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +23,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from quire.errors import HardwareError
 from quire.hardware.emitted import Emitted
 from quire.hardware.toolchain import excerpt, failure
-from quire.hardware.verilate import build_simulator
+from quire.hardware.verilate import CHECKED, FAST, QUICK, Build, build_simulator
 
 Beats = NDArray[np.uint8]
 
 LONG_RUN = 300_000
 """Cycles from which on a simulator that runs fast is worth the longer build."""
+
+CHECKED_FIRST = 2_000
+"""Cycles of a long run, about, that a simulator with assertions runs before one without them."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,32 @@ class Stalls:
     sinks: float = 0.0
 
     def __post_init__(self) -> None:
-        for side, probability in (("sources", self.sources), ("sinks", self.sinks)):
-            if not 0 <= probability < 1:
-                raise HardwareError(f"stalls of {side} are {probability}: give 0 to below 1")
+        sides: tuple[tuple[str, object], ...] = (("sources", self.sources), ("sinks", self.sinks))
+        for side, probability in sides:
+            is_number = isinstance(probability, Real) and not isinstance(probability, bool)
+            if not is_number or not 0 <= probability < 1:
+                raise HardwareError(f"stalls of {side} are {probability!r}: give 0 to below 1")
+
+    @classmethod
+    def of(cls, given: object) -> Stalls:
+        """From what `simulate` takes: None, a number for both sides, a pair, or Stalls."""
+        match given:
+            case Stalls():
+                return given
+            case None:
+                return cls()
+            case (sources, sinks):
+                return cls(sources, sinks)
+            case Real():
+                return cls(float(given), float(given))
+            case _:
+                raise HardwareError(
+                    f"stalls={given!r}: give how likely a pause is in a cycle, from 0 to below 1, "
+                    "as one number for both sides, (sources, sinks) or quire.hardware.Stalls"
+                )
+
+    def __bool__(self) -> bool:
+        return self.sources > 0 or self.sinks > 0
 
 
 @dataclass(frozen=True)
@@ -91,17 +122,36 @@ class SimulationRun:
         return float(self.ends[-1] - self.ends[half]) / (len(self.ends) - 1 - half)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Waveform:
     """Write a VCD file of the last `cycles` cycles of a run, or of its failure."""
 
     path: Path
-    cycles: int = 200
+    cycles: int
 
-    def __post_init__(self) -> None:
-        cycles: object = self.cycles
-        if not isinstance(cycles, int) or isinstance(cycles, bool) or cycles < 1:
-            raise HardwareError(f"a waveform of {cycles!r} cycles: give a whole number, 1 or more")
+    def __init__(self, path: str | os.PathLike[str], cycles: int = 200) -> None:
+        named: object = path
+        if not isinstance(named, str | os.PathLike):
+            raise HardwareError(f"a waveform at {named!r}: give the path of a file")
+        number: object = cycles
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise HardwareError(f"a waveform of {number!r} cycles: give a whole number, 1 or more")
+        object.__setattr__(self, "path", Path(path))
+        object.__setattr__(self, "cycles", cycles)
+
+    @classmethod
+    def of(cls, given: str | os.PathLike[str] | Waveform | None) -> Waveform | None:
+        """From what `simulate` takes: None, a path, or a Waveform."""
+        return given if given is None or isinstance(given, Waveform) else cls(given)
+
+    def make_folder(self) -> None:
+        """The folder of the file; HardwareError where it cannot hold one."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HardwareError(f"no waveform can be written to '{self.path}': {error}") from None
+        if self.path.is_dir():
+            raise HardwareError(f"the waveform's path '{self.path}' is a folder: name a file")
 
 
 @dataclass(frozen=True)
@@ -114,7 +164,7 @@ class _Report:
     streams: dict[str, Traffic] = field(default_factory=dict[str, Traffic])
 
     @classmethod
-    def read(cls, path: Path) -> "_Report":
+    def read(cls, path: Path) -> _Report:
         values: dict[str, str] = {}
         streams: dict[str, Traffic] = {}
         for line in path.read_text().splitlines():
@@ -156,28 +206,72 @@ def run_simulation(
     samples = _check_inputs(emitted, inputs)
     timed = timed or {}
     _check_streams(emitted, [*probes, *timed])
-    quick = samples * emitted.interval < LONG_RUN
-    simulator = build_simulator(emitted, waveform=waveform is not None, quick=quick)
-    with tempfile.TemporaryDirectory(prefix="quire-") as name:
-        job = Path(name)
-        for index, port in enumerate(emitted.inputs):
-            np.ascontiguousarray(inputs[port.name]).tofile(job / f"in{index}.bin")
-        pauses = stalls or Stalls()
-        settings = {
-            "samples": samples,
-            "seed": seed % 2**64,
-            "stalls": f"{pauses.sources} {pauses.sinks}",
-            "interrupt": interrupt,
-            "patience": patience,
-        }
-        (job / "job.txt").write_text(_job(emitted, settings, probes, timed))
-        with _Bar(samples, progress) as bar:
-            report = _drive(simulator, emitted, job, bar)
-        if waveform:
-            _write_waveform(simulator, emitted, job, report, waveform)
-        if report.failure:
-            raise HardwareError(f"Simulation of '{emitted.top}': {report.failure}{_said(emitted)}")
-        return _collect(emitted, job, report, samples, probes, timed)
+    if waveform:
+        waveform.make_folder()
+    pauses = stalls or Stalls()
+    settings = {
+        "samples": samples,
+        "seed": _seed(seed) % 2**64,
+        "stalls": f"{pauses.sources} {pauses.sinks}",
+        "interrupt": interrupt,
+        "patience": patience,
+    }
+    work = _Work(emitted, inputs, settings, probes, timed, waveform)
+    build = build_of(samples * emitted.interval, bool(pauses or probes or waveform or interrupt))
+    if build is FAST:
+        first = max(1, CHECKED_FIRST // emitted.interval)
+        work.part(min(first, samples)).run(QUICK)
+    return work.run(build, progress)
+
+
+def build_of(cycles: int, looks: bool) -> Build:
+    """Which simulator runs so many cycles; `looks`: whether a run is watched more closely."""
+    if cycles < LONG_RUN:
+        return QUICK
+    return CHECKED if looks else FAST
+
+
+def _seed(seed: int) -> int:
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise HardwareError(f"seed={seed!r}: give a whole number") from None
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a simulator is to do."""
+
+    emitted: Emitted
+    inputs: Mapping[str, Beats]
+    settings: Mapping[str, object]
+    probes: Sequence[str]
+    timed: Mapping[str, int]
+    waveform: Waveform | None
+
+    def part(self, samples: int) -> _Work:
+        """The same for the first samples only."""
+        inputs = {name: beats[:samples] for name, beats in self.inputs.items()}
+        return replace(self, inputs=inputs, settings={**self.settings, "samples": samples})
+
+    def run(self, build: Build, progress: bool = False) -> SimulationRun:
+        """Do it; HardwareError if the harness reports a failure."""
+        simulator = build_simulator(self.emitted, build, waveform=self.waveform is not None)
+        with tempfile.TemporaryDirectory(prefix="quire-") as name:
+            job = Path(name)
+            for index, port in enumerate(self.emitted.inputs):
+                np.ascontiguousarray(self.inputs[port.name]).tofile(job / f"in{index}.bin")
+            text = _job(self.emitted, self.settings, self.probes, self.timed)
+            (job / "job.txt").write_text(text)
+            samples = len(self.inputs[self.emitted.inputs[0].name])
+            with _Bar(samples, progress) as bar:
+                report = _drive(simulator, self.emitted, job, bar)
+            if self.waveform:
+                _write_waveform(simulator, self.emitted, job, report, self.waveform)
+            if report.failure:
+                said = f"{report.failure}{_said(self.emitted)}"
+                raise HardwareError(f"Simulation of '{self.emitted.top}': {said}")
+            return _collect(self.emitted, job, report, samples, self.probes, self.timed)
 
 
 def _check_inputs(emitted: Emitted, inputs: Mapping[str, Beats]) -> int:
@@ -218,7 +312,7 @@ def _job(
     return "\n".join([*lines, ""])
 
 
-def _drive(simulator: Path, emitted: Emitted, job: Path, bar: "_Bar") -> _Report:
+def _drive(simulator: Path, emitted: Emitted, job: Path, bar: _Bar) -> _Report:
     """Run the harness on a job; HardwareError if it ends without a report."""
     log = emitted.log("simulate")
     log.parent.mkdir(exist_ok=True)
@@ -258,7 +352,6 @@ def _write_waveform(
         file.write(f"trace {start}\n")
     with _Bar(1, False) as bar:
         _drive(simulator, emitted, job, bar)
-    waveform.path.parent.mkdir(parents=True, exist_ok=True)
     if (job / "wave.vcd").is_file():  # not if the top lacks a wire
         waveform.path.write_bytes((job / "wave.vcd").read_bytes())
 
@@ -320,7 +413,7 @@ class _Bar:
         )
         self._task = self._progress.add_task("", total=samples, cycles="0")
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> _Bar:
         self._progress.start()
         return self
 

@@ -236,6 +236,13 @@ def compiler_version() -> str:
     ).stdout.splitlines()[0]
 
 
+@cache
+def native_target() -> str:
+    """What `g++ -march=native` compiles for: the text that says so, empty if it is no option."""
+    command = ["g++", "-march=native", "-Q", "--help=target"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
 def cache_folder() -> Path:
     """Where built simulators are kept: QUIRE_CACHE, else quire in XDG_CACHE_HOME or ~/.cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quire"

