@@ -55,7 +55,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             row["way"],
             f"{row['first_s']:.2f} s",
             f"{row['steady_s'] * 1e3:.3g} ms",
-            "-" if row["device_s"] is None else f"{row['device_s'] * 1e3:.3g} ms",
+            f"{busy * 1e3:.3g} ms" if (busy := row.get("device_s")) else "-",
             "never" if pays is None else f"{pays:,.0f} calls",
             f"{row['kernels']}",
             f"{row['peak_bytes'] / 1e6:.3g} MB",
