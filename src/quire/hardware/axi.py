@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from quire.errors import HardwareError
+from quire.errors import FormatError, HardwareError
 from quire.formats import Block, Encoded
 from quire.hardware.stream import Codes, Integers, Stream
 from quire.hardware.wide import LIMB, from_limbs
@@ -21,14 +21,16 @@ def encode(stream: Stream, x: Tensor) -> Beats:
     """The beats of a batch, uint8 (samples, beats, bytes).
 
     x: float, (samples, *shape), rounded here into the format of the stream. Raises HardwareError
-    for another shape, and FormatError for NaN, or Inf where the format has none.
+    for what is no tensor, for another shape and for no samples, and FormatError for another dtype,
+    for NaN, and for Inf where the format has none.
     """
     values = stream.values
     assert isinstance(values, Codes)
-    if x.ndim != len(stream.shape) + 1 or tuple(x.shape[1:]) != stream.shape:
-        wanted = ", ".join(map(str, ("samples", *stream.shape)))
-        raise HardwareError(f"input {stream.name} has the shape {tuple(x.shape)}: give ({wanted})")
-    encoded = values.format.encode(x, -1, scale=values.scale)
+    _check(stream, x)
+    try:
+        encoded = values.format.encode(x.detach().cpu(), -1, scale=values.scale)
+    except FormatError as error:
+        raise FormatError(f"input {stream.name}: {error}") from None
     codes = _rows(encoded.codes.numpy(), stream, stream.row)
     lanes = _padded(codes, stream.row_beats * stream.lanes)
     fields = _bits(lanes, values.bits).reshape(len(codes), stream.row_beats, -1)
@@ -40,6 +42,17 @@ def encode(stream: Stream, x: Tensor) -> Beats:
             [fields, _bits(_per_beat(scales, stream), values.beat_scale_bits)], 2
         )
     return _bytes(fields, stream, len(x))
+
+
+def _check(stream: Stream, x: object) -> None:
+    wanted = ", ".join(map(str, ("samples", *stream.shape)))
+    if not isinstance(x, Tensor):
+        kind = type(x).__name__
+        raise HardwareError(f"input {stream.name} is a {kind}: give a float tensor ({wanted})")
+    if x.ndim != len(stream.shape) + 1 or tuple(x.shape[1:]) != stream.shape:
+        raise HardwareError(f"input {stream.name} has the shape {tuple(x.shape)}: give ({wanted})")
+    if len(x) == 0:
+        raise HardwareError(f"input {stream.name} has no samples: give 1 or more")
 
 
 def decode(stream: Stream, beats: Beats) -> Tensor:

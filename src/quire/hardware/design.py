@@ -188,28 +188,29 @@ class Design:
     def simulate(
         self,
         *inputs: Tensor,
-        stalls: Stalls | None = None,
+        stalls: Stalls | float | tuple[float, float] | None = None,
         seed: int = 0,
         probe: str | Sequence[str] = (),
-        waveform: Waveform | None = None,
+        waveform: Waveform | str | os.PathLike[str] | None = None,
         check: bool = True,
         progress: bool = False,
     ) -> Run:
         """Simulate a batch with Verilator and compare every output with `quire.exact`.
 
-        inputs: float, (samples, *shape), one for each input. stalls: how often both sides pause,
-        at random by `seed`. probe: names of streams inside to return as well; a stage, such as a
-        fork, stands for the stream that it writes. waveform: a VCD.
+        inputs: float, (samples, *shape), one for each input. stalls: how likely both sides pause in
+        a cycle, one number or (sources, sinks), at random by `seed`. probe: names of streams inside
+        to return as well; a stage, such as a fork, stands for the stream that it writes. waveform:
+        a file for a VCD of the last cycles.
         check: compare with the graph; a loaded design has one only if `load` was given it.
 
         Raises HardwareError at the first value that differs, which names stage, beat, lane and
-        both values; for a tool that is missing or fails, with its log; and for a deadlock.
+        both values; for a tool that is missing or fails, with its log; for a deadlock; and for an
+        argument that is not legal (FormatError for NaN and dtypes).
         """
         from quire.hardware.run import simulate
 
         self._check_count("inputs", self.inputs, inputs)
-        probes = (probe,) if isinstance(probe, str) else tuple(probe)
-        return simulate(self, inputs, stalls, seed, probes, waveform, check, progress)
+        return simulate(self, inputs, stalls, seed, probe, waveform, check, progress)
 
     def synthesize(
         self,

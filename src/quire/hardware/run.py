@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,10 +78,10 @@ class Run:
 def simulate(
     design: Design,
     inputs: Sequence[Tensor],
-    stalls: Stalls | None,
+    stalls: Stalls | float | tuple[float, float] | None,
     seed: int,
-    probes: Sequence[str],
-    waveform: Waveform | None,
+    probe: str | Sequence[str],
+    waveform: Waveform | str | os.PathLike[str] | None,
     check: bool,
     progress: bool,
 ) -> Run:
@@ -92,22 +93,23 @@ def simulate(
             "a loaded design has no graph to compare with: give Design.load(folder, graph), or "
             "check=False"
         )
+    options: dict[str, Any] = {"stalls": Stalls.of(stalls), "seed": seed, "progress": progress}
+    vcd = Waveform.of(waveform)
+    seen = _probed_streams(design, probe)
     beats = {s.name: encode(s, x) for s, x in zip(design.inputs, inputs, strict=True)}
-    options: dict[str, Any] = {"stalls": stalls, "seed": seed, "progress": progress}
-    seen = _probed_streams(design, probes)
     kept = {stream.name: TIMED * stream.beats for stream in design.streams}
     run = run_simulation(
         design.folder,
         beats,
         probes=list(dict.fromkeys(seen.values())),
         timed=kept,
-        waveform=waveform,
+        waveform=vcd,
         **options,
     )
     outputs = tuple(decode(stream, run.outputs[stream.name]) for stream in design.outputs)
     compared = 0
     if check:
-        compared = _compared(design, inputs, outputs, beats, options)
+        compared = _compared(design, [x.detach().cpu() for x in inputs], outputs, beats, options)
     return Run(
         outputs,
         {name: _probed(design, stream, run) for name, stream in seen.items()},
@@ -122,8 +124,13 @@ def simulate(
     )
 
 
-def _probed_streams(design: Design, names: Sequence[str]) -> dict[str, str]:
+def _probed_streams(design: Design, probe: object) -> dict[str, str]:
     """The streams that are meant; a stage, such as a fork, stands for what it writes."""
+    names = [probe] if isinstance(probe, str) else probe
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise HardwareError(
+            f"probe={probe!r}: give the name of a stream or stage, or a list of them"
+        )
     known = {stage.name: stage.writes[0].name for stage in design.stages}
     known |= {stream.name: stream.name for stream in design.streams}
     unknown = [name for name in names if name not in known]
