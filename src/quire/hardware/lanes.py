@@ -74,7 +74,8 @@ def _fastest_enough(
     at: lanes and design where no layer takes more cycles.
     """
     low = max([layer.fastest for layer in layers], default=1)
-    high = max(low, int(wanted))
+    slowest = max([layer.interval(1, 1) for layer in layers], default=1)
+    high = max(low, int(min(wanted, slowest)))
     best = at(high)
     if best[1].interval <= wanted or not promised or high == low:
         return best

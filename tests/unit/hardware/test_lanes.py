@@ -147,6 +147,7 @@ def test_a_rate_binds_chosen_lanes_too(q: GraphModule) -> None:
         "rate=520833 at most"
     )
     assert chosen(q, slow, rate=520833)["0"] == (1, 1)
+    assert chosen(q, rate=1e-305) == {"0": (1, 1), "2": (1, 1)}
     assert "input_1 takes 1: give rate=200000000" in missed(q, 3e8, 200e6, "unroll")
 
 
