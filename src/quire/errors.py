@@ -13,6 +13,10 @@ class CaptureError(QuireError):
     """A model cannot be captured as a graph."""
 
 
+class FixedBatchError(CaptureError):
+    """A model fixes its batch size: each size has a graph of its own."""
+
+
 class PlanError(QuireError):
     """A plan does not fit the graph, or is not a plan."""
 

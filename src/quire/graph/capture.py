@@ -20,7 +20,7 @@ from torch.export import Dim, ExportedProgram, export
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from quire.errors import CaptureError
+from quire.errors import CaptureError, FixedBatchError
 from quire.graph.annotate import annotate
 from quire.graph.drop_assertions import drop_assertions
 from quire.graph.fold_batch_norm import fold_batch_norm
@@ -144,7 +144,7 @@ def _exported(model: nn.Module, example_inputs: Examples, dynamic_batch: bool) -
             mark_dropout(program.graph_module)
             return program.run_decompositions(_decompositions())
     except Exception as error:
-        raise CaptureError(_explain(model, _first_shape(example_inputs), error)) from error
+        raise _explained(model, _first_shape(example_inputs), error) from error
 
 
 def _decompositions() -> dict[Any, Callable[..., Any]]:
@@ -248,37 +248,47 @@ def _silence() -> Generator[None, None, None]:
         logging.disable(disabled)
 
 
-_CAUSES = (
+_CAUSES: tuple[tuple[str, type[CaptureError], str], ...] = (
     (
         "data-dependent",
+        CaptureError,
         "its control flow depends on the values of a tensor; use torch.where, or take the "
         "decision outside the model",
     ),
     (
         "Constraints violated",
+        FixedBatchError,
         "it fixes the batch size; give a tensor with a batch first (by name, any order will do), "
         "free the batch in the model, or capture one example with dynamic_batch=False",
     ),
     (
         "its top-level keys must be the arg names",
+        CaptureError,
         "torch.export frees no batch of what `**kwargs` takes; name these inputs in `forward`, or "
         "capture one example with dynamic_batch=False",
     ),
-    ("DynamicCache", "it returns a cache; set model.config.use_cache = False"),
+    (
+        "DynamicCache",
+        CaptureError,
+        "it returns a cache; set model.config.use_cache = False",
+    ),
 )
+"""(what the exporter says, the error that it means, its reason)."""
 
 
-def _explain(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
+def _explained(model: nn.Module, shape: tuple[int, ...], error: Exception) -> CaptureError:
     """Why the model cannot be captured, and where in its source; sizes such as s31 are the batch.
 
     shape: of the tensor from which the batch was read.
     """
     text = str(error)
-    reason = next((reason for sign, reason in _CAUSES if sign in text), None)
-    reason = reason or f"torch.export fails: {text.strip().splitlines()[0] if text else error!r}"
+    said = text.strip().splitlines()[0] if text else repr(error)
+    unknown = (CaptureError, f"torch.export fails: {said}")
+    causes = ((kind, reason) for sign, kind, reason in _CAUSES if sign in text)
+    kind, reason = next(causes, unknown)
     if "batch" in reason or re.search(r"\bs\d+\b", reason):
         reason += f"; the batch was read from the first tensor, which has the shape {shape}"
-    return f"{type(model).__name__} cannot be captured: {reason}{_model_line(error)}"
+    return kind(f"{type(model).__name__} cannot be captured: {reason}{_model_line(error)}")
 
 
 def _model_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from torch.fx import GraphModule
 from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivateUsage]
 from torch.utils import _pytree as pytree
 
-from quire.errors import CaptureError, CompileError
+from quire.errors import CaptureError, CompileError, FixedBatchError
 from quire.graph.capture import Examples, capture
 from quire.precision.inputs import flat_inputs, leaves
 from quire.precision.quantize import quantize
@@ -176,9 +176,7 @@ class Compiled(nn.Module):
         examples: Examples = kwargs or args
         try:
             return capture(self.model, examples)
-        except CaptureError as error:
-            if "fixes the batch size" not in str(error):
-                raise
+        except FixedBatchError as error:
             self.report.note(f"one compilation for each batch size: {error}")
             return capture(self.model, examples, dynamic_batch=False)
 

@@ -66,7 +66,7 @@ class Program:
         self._axes = _dynamic_axes(self.graph)
         self._seen: set[tuple[Any, ...]] = set()
         self._run = torch.compile(
-            self.graph, fullgraph=True, mode=options.mode, backend=options.compiler
+            self.graph.forward, fullgraph=True, mode=options.mode, backend=options.compiler
         )
 
     @property

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quire.errors import CaptureError
+from quire.errors import CaptureError, FixedBatchError
 from quire.graph import capture, sites
 from quire.ops.fold import folded_weight
 
@@ -269,7 +269,7 @@ def test_a_model_that_fixes_the_batch_says_so():
         def forward(self, x: Tensor) -> Tensor:
             return x + torch.ones(2, 4)
 
-    with pytest.raises(CaptureError, match="fixes the batch size"):
+    with pytest.raises(FixedBatchError, match="fixes the batch size"):
         capture(Model(), (torch.randn(2, 4),))
     graph = capture(Model(), (torch.zeros(2, 4),), dynamic_batch=False)
     assert torch.equal(graph(torch.zeros(2, 4)), torch.ones(2, 4))
