@@ -31,10 +31,10 @@ class SearchProgress:
         self._objectives = objectives
         self._best: Trial | None = None
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[best]}", markup=False),
             _RateColumn(),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),

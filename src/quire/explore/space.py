@@ -219,7 +219,13 @@ def _patterns(formats: Formats) -> list[Pattern]:
 
 def _select(sites: tuple[Site, ...], patterns: Sequence[str] | None) -> list[Site]:
     if patterns is None:
-        return [site for site in sites if site.is_operand]
+        operands = [site for site in sites if site.is_operand]
+        if not operands:
+            known = ", ".join(site.name for site in sites[:8])
+            raise StudyError(
+                f"the model has no product or convolution: name sites, such as {known}"
+            )
+        return operands
     for pattern in patterns:
         if not isinstance(pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise StudyError(f"sites holds {pattern!r}: give patterns of site names")

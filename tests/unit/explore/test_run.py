@@ -262,6 +262,25 @@ def test_the_line_of_a_resumed_search_shows_the_best_of_all_trials(
     assert f"9/9 best error {best['error']:.4g}" in shown
 
 
+def test_names_with_brackets_are_shown_whole(
+    make_task: MakeTask, storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = make_task(lambda model: {"error [dB]": 2.0})
+    goal = {"error [dB]": "min"}
+    run(task, storage, objectives=goal, trials=3, name="a [b]", progress=True)
+    shown = capsys.readouterr().err
+    assert shown.startswith("a [b] ")
+    assert "best error [dB] 2" in shown
+
+
+def test_a_model_without_products_needs_names_of_sites(storage: str) -> None:
+    task = Task(nn.ReLU(), (torch.ones(2, 4),), lambda model: {"error": 1.0})
+    with pytest.raises(StudyError, match=r"no product or convolution: name sites, such as input\."):
+        run(task, storage)
+    study = run(task, storage, sites=["relu.input"], formats=["fixed(4,2)"], sampler="grid")
+    assert [dict(trial.formats) for trial in study.trials[1:]] == [{"relu.input": "fixed(4,2)"}]
+
+
 def test_a_resumed_sampler_learns_what_it_had_learned(
     failing: Failing, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
