@@ -67,7 +67,7 @@ def _constant_outputs(stage: Stage, given: list[Lanes]) -> Lanes:
     matrix = _matrix(stage)
     if matrix is None:
         return Lanes() if _linear(stage) else given[0]
-    if not _is_one_step(stage):
+    if not _is_fixed(stage):
         return Lanes()
     kept = [[w for i, w in enumerate(row) if i not in given[0]] for row in matrix]
     return Lanes(o for o, row in enumerate(kept) if not any(row))
@@ -78,13 +78,14 @@ def _used_inputs(stage: Stage, stream: Stream, live: Lanes) -> Lanes:
     every = Lanes(range(stream.lanes))
     if not live:
         return Lanes()
-    matrix = _matrix(stage)
-    if matrix is None:
-        is_apart = len(stage.reads) == 1 and not _linear(stage) and _is_lanewise(stage)
+    linear, matrix = _linear(stage), _matrix(stage)
+    if linear is None or matrix is None:
+        is_apart = len(stage.reads) == 1 and not linear and _is_lanewise(stage)
         return live if is_apart and not stream.values.beat_scale_bits else every
     outs = live if _is_lanewise(stage) else range(len(matrix))
     used = Lanes(i for i in every if any(matrix[o][i] for o in outs))
-    return every if used and stream.values.beat_scale_bits else used
+    has_scale = bool(stream.values.beat_scale_bits)
+    return every if has_scale and (used or not is_shiftless(stage, linear)) else used
 
 
 def _is_lanewise(stage: Stage) -> bool:
@@ -106,11 +107,14 @@ def _matrix(stage: Stage) -> list[list[int]] | None:
     return [sigs[first : first + m_in] for first in range(0, len(sigs), m_in)]
 
 
-def _is_one_step(stage: Stage) -> bool:
-    """Whether the sums of a layer are the same ones in every step."""
+def _is_fixed(stage: Stage) -> bool:
+    """Whether the sums of a layer are the same ones in every step, and never shifted: a shift of 0
+    by a variable is no constant yet where multipliers are mapped."""
     linear = _linear(stage)
-    p = {} if linear is None else dict(linear.parameters)
-    return p.get("GROUPS") == p.get("K_BEATS") == 1
+    if linear is None or not is_shiftless(stage, linear):
+        return False
+    p = dict(linear.parameters)
+    return p["GROUPS"] == p["K_BEATS"] == p["X_SCALE_W"] == 1
 
 
 def constant_weights(stage: Stage, linear: Instance) -> list[tuple[int, int]] | None:
