@@ -107,12 +107,17 @@ def create_study(
     name: str, storage: str, objectives: Objectives, about: Mapping[str, Any]
 ) -> optuna.Study:
     """A new stored study, or the one of that name that was killed before its first trial."""
+    directions = [DIRECTIONS[direction] for direction in objectives.directions.values()]
     stored = optuna.create_study(
-        directions=[DIRECTIONS[direction] for direction in objectives.directions.values()],
+        directions=directions,
         study_name=name,
         storage=open_storage(storage),
         load_if_exists=True,
     )
+    if [direction.name.lower() for direction in stored.directions] != directions:
+        raise StudyError(
+            f"{storage} has an empty study {name!r} with other objectives: give another name="
+        )
     stored.set_user_attr(ATTRIBUTE, dict(about))
     return stored
 

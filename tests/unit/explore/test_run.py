@@ -14,6 +14,7 @@ from torch import nn
 from quire.errors import StudyError, TaskError
 from quire.explore import Study, Task, Trial, search
 from quire.explore.guided import GuidedProposer
+from quire.explore.storage import open_storage
 from quire.graph import capture
 from quire.precision import Plan, cost, quantize
 
@@ -321,6 +322,14 @@ def test_another_search_under_the_same_name_is_refused(
     run(task, storage, trials=3)
     with pytest.raises(StudyError, match=words):
         run(task, storage, **options)
+
+
+def test_an_empty_study_with_other_objectives_is_refused(task: Task, storage: str) -> None:
+    optuna.create_study(study_name="search", storage=open_storage(storage), direction="maximize")
+    with pytest.raises(StudyError, match="has an empty study 'search' with other objectives"):
+        run(task, storage)
+    optuna.create_study(study_name="b", storage=open_storage(storage), directions=["minimize"] * 2)
+    assert len(run(task, storage, name="b", trials=3).trials) == 3
 
 
 def test_another_model_under_the_same_name_is_refused(task: Task, storage: str) -> None:
