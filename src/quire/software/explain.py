@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
 
 from quire.graph.capture import Examples
-from quire.precision import Plan
 from quire.software.compile import Compiled, compile
 from quire.software.generated import kernel_calls, run_and_read
-from quire.software.plans import PlanLike
+from quire.software.plans import PlanLike, entries_of, one_format
 from quire.software.report import Report
 
 
@@ -24,7 +24,7 @@ class Explanation:
     graphs: how many graphs Dynamo makes of the model.
     breaks: why it ends one and begins another, and in which line.
     report: of the passes.
-    missing: entries of the plan whose sites no graph has.
+    missing: the sites and patterns of the plan that say nothing of any graph.
     kernels: that one call runs, in order.
     """
 
@@ -88,10 +88,13 @@ def _said(reason: Any) -> str:
 
 
 def _missing(compiled: Compiled, plan: PlanLike | None) -> tuple[str, ...]:
-    """The sites of a plan that were not found; patterns are not among them."""
-    if not isinstance(plan, Plan):
+    """The sites and patterns of a plan that say nothing of any graph."""
+    if plan is None or one_format(plan) is not None:
         return ()
-    return tuple(name for name in plan if name not in compiled.report.placed)
+    placed = compiled.report.placed
+    return tuple(
+        name for name in entries_of(plan) if not any(fnmatchcase(site, name) for site in placed)
+    )
 
 
 def _count(number: int, what: str) -> str:

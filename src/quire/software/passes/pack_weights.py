@@ -39,7 +39,10 @@ def packed(weight: Tensor, format: str, layout: str) -> tuple[Tensor, ...]:
         fmt = format_of(format)
         found = LAYOUTS[layout].tile(Weight(codes, scales), fmt, weight.shape[1], weight.dtype)
     if found is None:
-        raise FormatError(f"{format}: the layout {layout} does not hold this weight")
+        raise FormatError(
+            f"{format}: the layout {layout} does not hold this weight, such as for a NaN; call"
+            " quire.compile again after such a write, which then takes the plain layout"
+        )
     return tuple(part for part in found if part is not None)
 
 
