@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -107,7 +107,9 @@ def create_study(
     name: str, storage: str, objectives: Objectives, about: Mapping[str, Any]
 ) -> optuna.Study:
     """A new stored study, or the one of that name that was killed before its first trial."""
-    directions = [DIRECTIONS[direction] for direction in objectives.directions.values()]
+    directions: list[Literal["minimize", "maximize"]] = [
+        DIRECTIONS[direction] for direction in objectives.directions.values()
+    ]
     stored = optuna.create_study(
         directions=directions,
         study_name=name,
