@@ -1,7 +1,7 @@
 """The software stream: kernels, quantized linears of live modules, compilation, and their cost."""
 
+from quire.software.applied import Applied
 from quire.software.apply import apply
-from quire.software.assignment import Applied
 from quire.software.compile import Compiled, compile
 from quire.software.cost import DeviceCost, DeviceCostModel, cost, device_costs
 from quire.software.report import Report

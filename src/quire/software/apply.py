@@ -11,8 +11,10 @@ from torch.fx import GraphModule
 
 from quire.precision.cast import cast
 from quire.precision.entry import Entry
-from quire.software.assignment import Applied, PlanLike, Rounding, Swap, assign
+from quire.software.applied import Applied, Rounding, Swap
+from quire.software.assignment import assign
 from quire.software.mx.linear import MXLinear
+from quire.software.plans import PlanLike
 
 
 def apply(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
-import torch
 from torch import nn
 from torch.fx import GraphModule
 
@@ -17,145 +15,19 @@ from quire.formats import parse
 from quire.graph.sites import sites
 from quire.ops.base import all_ops
 from quire.precision import Plan
-from quire.precision.cast import Axis
 from quire.precision.entry import Entry
 from quire.precision.plan import resolve
+from quire.software.applied import Applied, Rounding, Swap
 from quire.software.mx.layout import supports
-from quire.software.mx.linear import TRANSPOSED, MXLinear, class_name, is_linear
+from quire.software.mx.linear import MXLinear, class_name
 from quire.software.mx.ops import DTYPES
+from quire.software.places import Place, places
 from quire.software.plans import PlanLike, check_plan, entries_of, one_format
 
 FP32 = parse("fp32")
-AXES: dict[type[nn.Module], Axis] = {
-    nn.Embedding: 1,
-    nn.Conv1d: (1, 2),
-    nn.Conv2d: (1, 2, 3),
-    nn.Conv3d: (1, 2, 3, 4),
-}
-"""{module: the axis of its weight's site}, besides linear layers (docs/numerics.md, "Axes")."""
-
 SHARED = "another module shares the tensor: where the plan names it, it is rounded"
 GRAPH_ONLY = "no tensor of a linear layer: quire.compile(model, plan) applies it"
 _LABELS = ("qk", "pv", "scale", "mask", "input", "output")  # names of ops that are no op's own
-
-
-@dataclass(frozen=True)
-class Place:
-    """A tensor of a live model that a plan may name: a parameter, or the input of a linear layer.
-
-    name: the site's, "<module path>.<operand>". group: equal for the names of one tensor.
-    axis: of the site; None where it is not known. alone: whether no other name shares the tensor.
-    """
-
-    name: str
-    path: str
-    operand: str
-    module: nn.Module
-    group: str
-    axis: Axis | None
-    dtype: torch.dtype
-    alone: bool
-
-    @property
-    def is_weight_of_linear(self) -> bool:
-        return self.operand == "weight" and is_linear(self.module)
-
-
-@dataclass(frozen=True)
-class Swap:
-    """A linear layer that becomes an `MXLinear`: the entries of its weight and of its input."""
-
-    weight: Entry
-    input: Entry | None
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """A parameter that is rounded in place, along an axis; why it is not held in codes."""
-
-    entry: Entry
-    axis: Axis
-    reason: str
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What a plan does to a live model.
-
-    swapped: {path of a linear layer: what it became}.
-    rounded: {parameter: how}; its memory stays what it was.
-    cast: {path of a linear layer that was not swapped: the entry of its input}.
-    left: {site of the plan: why it has no effect}.
-    """
-
-    swapped: dict[str, Swap] = field(default_factory=dict[str, Swap])
-    rounded: dict[str, Rounding] = field(default_factory=dict[str, Rounding])
-    cast: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    left: dict[str, str] = field(default_factory=dict[str, str])
-
-    def __str__(self) -> str:
-        rounded = {name: f"{r.entry.text}: {r.reason}" for name, r in self.rounded.items()}
-        lines = [
-            *_grouped("in codes", {k: swap.weight.text for k, swap in self.swapped.items()}),
-            *_grouped("rounded in place", rounded),
-            *_grouped("input cast", {name: entry.text for name, entry in self.cast.items()}),
-            *_grouped("not applied", self.left),
-        ]
-        return "\n".join(lines) or "nothing to apply"
-
-
-def _grouped(what: str, named: Mapping[str, str]) -> Iterator[str]:
-    """A line for each thing that is said of some names: how many, the first, and the thing."""
-    groups: dict[str, list[str]] = {}
-    for name, said in named.items():
-        groups.setdefault(said, []).append(name)
-    for said, names in groups.items():
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        yield f"{what}: {names[0]}{others} ({said})"
-
-
-def places(model: nn.Module, tied: Mapping[str, str] | None = None) -> dict[str, Place]:
-    """Every place of a model by name. tied: {parameter: one it will share its tensor with}."""
-    group_of: dict[int, str] = {}
-    groups: dict[str, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups[name] = group_of.setdefault(id(parameter), name)
-    for name, source in (tied or {}).items():
-        groups[name] = groups[source] = groups.get(source, source)
-    members = list(groups.values())
-    found = [
-        Place(
-            name=f"{path}.{operand}" if path else operand,
-            path=path,
-            operand=operand,
-            module=module,
-            group=(group := groups.get(f"{path}.{operand}".lstrip("."), f"{path}.{operand}")),
-            axis=axis,
-            dtype=dtype,
-            alone=members.count(group) <= 1,
-        )
-        for path, module in model.named_modules()
-        for operand, axis, dtype in _operands(module)
-    ]
-    return {place.name: place for place in found}
-
-
-def _operands(module: nn.Module) -> Iterator[tuple[str, Axis | None, torch.dtype]]:
-    """The places of one module: (operand, axis, dtype)."""
-    own = dict(module.named_parameters(recurse=False))
-    if is_linear(module):
-        yield "input", -1, own["weight"].dtype
-    for name, parameter in own.items():
-        if parameter.is_floating_point():
-            yield name, _axis(module, name, parameter.ndim), parameter.dtype
-
-
-def _axis(module: nn.Module, name: str, rank: int) -> Axis | None:
-    if rank < 2:
-        return -1
-    if name == "weight" and is_linear(module):
-        return 0 if TRANSPOSED[class_name(module)] else 1
-    return AXES.get(type(module)) if name == "weight" else None
 
 
 def plan_of(value: PlanLike, weights: Iterable[str]) -> Plan:

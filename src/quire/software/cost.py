@@ -25,10 +25,11 @@ from quire.formats import parse
 from quire.graph.sites import sites
 from quire.ops.linear import ADDMM, LINEAR
 from quire.precision.plan import Plan, resolve
-from quire.software.assignment import PlanLike, assign, plan_of
+from quire.software.assignment import assign, plan_of
 from quire.software.kernels.table import PATH, Row, rows
 from quire.software.mx.layout import format_of, row_blocks, row_bytes, supports
 from quire.software.mx.linear import is_linear, weight_of
+from quire.software.plans import PlanLike
 
 BF16 = "bf16"
 PRODUCTS = (LINEAR.name, ADDMM.name)

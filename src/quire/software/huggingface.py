@@ -20,12 +20,13 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from quire.errors import PlanError
 from quire.precision import Plan
 from quire.precision.plan import read_entries
+from quire.software.applied import Applied, Swap
 from quire.software.apply import add_cast, input_options, round_parameter, swapped
-from quire.software.assignment import Applied, PlanLike, Swap, assign
+from quire.software.assignment import assign
 from quire.software.mx.layout import format_of, row_blocks, row_bytes
 from quire.software.mx.linear import TRANSPOSED, MXLinear, class_name
 from quire.software.mx.ops import mx_quantize
-from quire.software.plans import check_plan, entries_of, one_format
+from quire.software.plans import PlanLike, check_plan, entries_of, one_format
 
 METHOD = "quire"
 logger = logging.getLogger(__name__)
