@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from quire.explore import Study
 from quire.formats import presets
 from quire.formats.registry import EXAMPLES
 from quire.precision import Plan
+from quire.software.measure import Figures
 
 TASK = """
 import torch
@@ -81,6 +83,10 @@ def test_every_command_has_help(command: list[str]) -> None:
     assert " ".join(["Usage:", *command][:1]) in result.output
     for line in result.output.splitlines():
         assert len(line) <= 100
+
+
+def test_version(main: Main) -> None:
+    assert main("--version") == (0, f"{version('quire')}\n", "")
 
 
 def test_help_starts_without_torch_or_optuna() -> None:
@@ -338,7 +344,17 @@ def test_hardware_commands_name_what_is_wrong(
 def test_bench_compile_tells_what_failed_and_what_had_no_time(
     main: Main, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = {"figures": [], "failures": {"MLP: eager": "no luck"}, "left_out": ["MLP: quire", "b"]}
+    def row(model: str, way: str) -> dict[str, object]:
+        counts = {"breaks": 0, "kernels": 1, "peak_bytes": 0}
+        times = {"first_s": 1.0, "steady_s": 1e-3, "device_s": None, "break_even": None}
+        return Figures(model, way, "cpu", **times, **counts).to_json()  # type: ignore[arg-type]
+
+    figures = [row("A", "eager"), row("B", "eager"), row("A", "compiled")]
+    lost = {
+        "figures": figures,
+        "failures": {"MLP: eager": "no luck"},
+        "left_out": ["MLP: quire", "b"],
+    }
     kept = {"figures": [], "failures": {}, "left_out": []}
     monkeypatch.setattr(
         "quire.software.compile_bench.run",
@@ -348,6 +364,8 @@ def test_bench_compile_tells_what_failed_and_what_had_no_time(
     code, output, _ = main("bench", "compile")
     assert code == 0
     lines = output.splitlines()
+    shown = [line.split()[:2] for line in lines if line[:1] in {"A", "B"}]
+    assert shown == [["A", "eager"], ["A", "compiled"], ["B", "eager"]]
     assert "failed on cpu: MLP: eager: no luck" in lines
     assert "no time for 2 more on cpu, MLP: quire the first: raise --seconds" in lines
     assert len([line for line in lines if line.startswith(("failed", "no time"))]) == 2

@@ -19,7 +19,6 @@ TaskName = Annotated[
 ]
 
 app = typer.Typer(
-    help="Find the cheapest number format for every tensor of a PyTorch network.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -27,6 +26,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 out = Console()
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from quire import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Find the cheapest number format for every tensor of a PyTorch network."""
 
 
 def check_folder(path: Path) -> None:

@@ -121,7 +121,8 @@ def _missing(comparison: dict[str, Any], device: str) -> list[str]:
 
 
 def _table(device: str, rows: list[dict[str, Any]]) -> Table:
-    """The figures of one device, a row each."""
+    """The figures of one device, a row each, model by model."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
     table = plain_table(f"model on {device}", "way")
     for head in (
         "first, s",
@@ -133,7 +134,7 @@ def _table(device: str, rows: list[dict[str, Any]]) -> Table:
         "peak, MB",
     ):
         table.add_column(head, justify="right")
-    for row in rows:
+    for row in sorted(rows, key=lambda row: models.index(row["model"])):
         pays = row["break_even"]
         table.add_row(
             row["model"],
