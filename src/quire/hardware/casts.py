@@ -102,8 +102,9 @@ def threshold_cast(net: Net, codes: Codes) -> Net:
     wide = cells.extended(
         net, Integers(-(1 << values.bits), (1 << values.bits) - 1, values.exponent)
     )
-    indices = net.builder.wire("index", net.lanes * codes.bits)
-    net.builder.cell(
+    valid, ready, indices = net.stepped("index", net.lanes * codes.bits)
+    net.builder.steps.append(Step("delay", (codes.bits,)))
+    net.builder.clocked(
         "quire_cast_table",
         {
             "LANES": net.lanes,
@@ -111,11 +112,12 @@ def threshold_cast(net: Net, codes: Codes) -> Net:
             "BITS": codes.bits,
             "THRESHOLDS": packed(thresholds, values.bits + 1),
         },
-        {"x_i": wide.data, "code_o": indices},
+        cells.ports(wide, valid, ready, indices),
     )
+    net = replace(net, valid=valid, ready=ready, data=indices, values=codes)
     mask = order[0] if order != sorted(order) else 0
     if not mask:
-        return net.with_data(indices, codes)
+        return net
     flips = sum(mask << (i * codes.bits) for i in range(net.lanes))
     width = net.lanes * codes.bits
     data = net.builder.wire("code", width, f"{indices} ^ {width}'h{flips:x}")

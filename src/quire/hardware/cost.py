@@ -181,7 +181,7 @@ def _thresholds(stage: Stage, instance: Instance, gone: Removed) -> Mapping[str,
     """After max(0, x) a table has no use for its thresholds below 0."""
     p = {name: int(value) for name, value in instance.parameters if name != "THRESHOLDS"}
     widths = [dict(i.parameters)["WIDTH"] for i in stage.instances if i.cell == "quire_relu"]
-    return {"BITS": max(1, p["BITS"] - 1)} if p["IN_W"] - 1 in widths else {}
+    return {"SEARCHED": max(1, p["BITS"] - 1)} if p["IN_W"] - 1 in widths else {}
 
 
 WIRES = ("quire_decode_fixed", "quire_decode_ufixed", "quire_decode_binary")

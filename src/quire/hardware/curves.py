@@ -264,9 +264,16 @@ def _cast_float(p: Numbers) -> tuple[float, ...]:
 
 
 def _cast_table(p: Numbers) -> tuple[float, ...]:
-    """Comparisons one after the other, and the thresholds that they choose from."""
-    terms = (p["IN_W"] * p["BITS"], p["IN_W"] * 2 ** p["BITS"] / 64, 1)
+    """Comparisons, and the thresholds that they choose from; SEARCHED: bits that are not known."""
+    bits = p.get("SEARCHED", p["BITS"])
+    terms = (p["IN_W"] * bits, p["IN_W"] * 2**bits / 64, 1)
     return tuple(p["LANES"] * term for term in terms)
+
+
+def _cast_table_ff(p: Numbers) -> tuple[float, ...]:
+    """The integer at each comparison but the last, and the bits of the code so far."""
+    codes = p["BITS"] * (p["BITS"] + 1) // 2
+    return p["LANES"] * p["IN_W"] * (p["BITS"] - 1), p["LANES"] * codes, p["BITS"]
 
 
 # ------------------------------------------------------------------------------------ arithmetic
@@ -466,7 +473,7 @@ MODELS: Mapping[str, Model] = {
     "quire_cast_fixed": Model(_cast_fixed, _nothing),
     "quire_cast_log": Model(_per_lane("IN_W", "BITS"), _nothing),
     "quire_cast_minifloat": Model(_cast_float, _nothing),
-    "quire_cast_table": Model(_cast_table, _nothing),
+    "quire_cast_table": Model(_cast_table, _cast_table_ff),
     "quire_cast_ternary": Model(_per_lane("IN_W"), _nothing),
     "quire_cast_ufixed": Model(_cast_fixed, _nothing),
     "quire_concat": Model(_concat, _concat),

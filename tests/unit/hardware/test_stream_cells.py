@@ -8,6 +8,7 @@ import os
 import random
 import struct
 import subprocess
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class Variant:
     @property
     def name(self) -> str:
         """The cell and its parameters, for test ids."""
-        return "-".join([self.cell, *(f"{k}={v}" for k, v in self.parameters.items())])
+        shown = (f"{k}={v}" for k, v in self.parameters.items() if k != "THRESHOLDS")
+        return "-".join([self.cell, *shown])
 
 
 STREAM = {
@@ -306,6 +308,46 @@ def lookup(lanes: int, block: int) -> Variant:
     )
 
 
+def cast_table(lanes: int, bits: int, in_w: int) -> Variant:
+    """Each lane's place among random thresholds, some of them equal; the ends of the range too."""
+    rng = random.Random(bits)
+    low, high = -(1 << (in_w - 1)), (1 << (in_w - 1)) - 1
+    entries = sorted(rng.choices(range(low, high + 1), k=(1 << bits) - 1))
+    packed = sum((t & (1 << in_w) - 1) << (in_w * i) for i, t in enumerate(entries))
+
+    def signed(word: int) -> int:
+        return word - (word >> (in_w - 1) << in_w)
+
+    def found(beat: int) -> int:
+        words = [beat >> (in_w * i) & ((1 << in_w) - 1) for i in range(lanes)]
+        codes = [bisect_right(entries, signed(word)) for word in words]
+        return sum(code << (bits * i) for i, code in enumerate(codes))
+
+    def make(r: random.Random) -> list[Beats]:
+        near = [low, high, *entries, *(t - 1 for t in entries if t > low)]
+        draw = [lambda: r.choice(near), lambda: r.randint(low, high)]
+        drawn = ([r.choice(draw)() for _ in range(lanes)] for _ in range(ROWS))
+        mask = (1 << in_w) - 1
+        return [[sum((x & mask) << (in_w * i) for i, x in enumerate(row)) for row in drawn]]
+
+    return Variant(
+        "cast_table",
+        {
+            "LANES": lanes,
+            "IN_W": in_w,
+            "BITS": bits,
+            "THRESHOLDS": f"{in_w * len(entries)}'h{packed:x}",
+        },
+        [in_w * lanes],
+        [bits * lanes],
+        STREAM,
+        make,
+        lambda x: [[found(beat) for beat in x[0]]],
+        bits,
+        (1, 1),
+    )
+
+
 AXIS_IN_EARLY = axis_in(4, early=EARLY)
 VARIANTS = [
     *(Variant("slice", {"WIDTH": w}, [w], [w], STREAM, beats(w), same, 1, (1, 1)) for w in (1, 64)),
@@ -340,6 +382,10 @@ VARIANTS = [
     AXIS_IN_EARLY,
     axis_out(1),
     axis_out(6),
+    cast_table(1, 1, 2),
+    cast_table(3, 2, 7),
+    cast_table(2, 5, 12),
+    cast_table(1, 8, 20),
     *(lookup(lanes, block) for lanes, block in ((1, 0), (1, 1), (4, 1))),
 ]
 SOURCES = sorted({f"quire_{v.cell}.sv" for v in VARIANTS} | {"quire_rom.sv", "quire_gearbox.sv"})
