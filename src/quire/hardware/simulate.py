@@ -198,6 +198,9 @@ def run_simulation(
     are kept. `interrupt` first sends beats for so many cycles and then resets the top for two,
     which must drop them. `progress` shows a bar on stderr.
 
+    A run of LONG_RUN cycles or more without pauses, probes, waveform and interrupt checks the
+    assertions of the cells in its first cycles only, and then takes a simulator without them.
+
     Raises HardwareError for inputs that do not fit, a missing tool, a failed build, a memory file
     that is missing or short, a failed assertion, a wrong `tlast`, a raised `error`, a surplus beat,
     and when no beat has moved for `patience` cycles; the message then names the stuck streams.

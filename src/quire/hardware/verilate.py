@@ -89,6 +89,7 @@ class _Simulator:
 
     @classmethod
     def of(cls, emitted: Emitted, build: Build, waveform: bool) -> "_Simulator":
+        """What `build` makes of a folder."""
         folder = files("quire.hardware")
         made = {name: folder.joinpath(name).read_bytes() for name in _SOURCES}
         made["wires.vlt"] = _public_wires(emitted, build.wires).encode()
@@ -107,6 +108,7 @@ class _Simulator:
         return cls(made, options, settings, included, path)
 
     def make(self, emitted: Emitted) -> None:
+        """Build it."""
         runtime = _runtime()
         with tempfile.TemporaryDirectory(dir=_folder()) as name:
             work = Path(name)
@@ -115,10 +117,8 @@ class _Simulator:
             given = [str(work / "wires.vlt"), str(work / "harness.cpp"), *emitted.sources]
             given += ["--Mdir", str(work), "-o", "simulator"]
             run_verilator([*self.options, *given], emitted.folder, emitted.log("verilator"))
-            with (work / f"{_PREFIX}__pch.h").open(
-                "a"
-            ) as header:  # what all generated C++ includes
-                header.write(self.included)
+            header = work / f"{_PREFIX}__pch.h"  # what all generated C++ includes
+            header.write_text(header.read_text() + self.included)
             settings = {"VK_GLOBAL_OBJS": "", "LIBS": str(runtime), **self.settings}
             run_make(work / f"{_PREFIX}.mk", "simulator", settings, emitted.log("make"))
             # Whole or not at all: others may build it too.
