@@ -125,10 +125,10 @@ class Design:
 
     @property
     def bottleneck(self) -> str:
-        """The stage or stream that sets the interval."""
-        intervals = {stream.name: stream.beats for stream in self.streams}
-        intervals |= {stage.name: stage.interval for stage in self.stages}
-        return max(intervals, key=lambda name: intervals[name])
+        """The stage or stream that sets the interval; of several a layer, whose lanes do."""
+        streams = [(stream.beats, False, stream.name) for stream in self.streams]
+        stages = [(s.interval, s.kind == "linear", s.name) for s in self.stages]
+        return max([*streams, *stages], key=lambda found: found[:2])[2]
 
     @property
     def latency(self) -> int:

@@ -139,6 +139,17 @@ def test_a_rate_that_cannot_be_reached_names_the_stage_and_one_that_can(
     assert design.interval == 1
 
 
+def test_a_layer_binds_rather_than_the_stream_that_it_reads() -> None:
+    """Lanes lie within a block, so that 64 values take two beats, those of the input too."""
+    graph = quire.capture(nn.Linear(64, 2), (torch.randn(2, 64),))
+    plan = quire.Plan.uniform(graph, "mxint4").for_hardware(
+        graph, (torch.randn(2, 64),), quiet=True
+    )
+    assert missed(quire.quantize(graph, plan), 2e8, 2e8).endswith(
+        "leaves 1 cycles a sample, and linear takes 2: give rate=100000000 at most"
+    )
+
+
 def test_a_rate_binds_chosen_lanes_too(q: GraphModule) -> None:
     slow = {"0": (1, 1)}
     assert chosen(q, slow)["0"] == (1, 1)  # without a rate the choice decides
