@@ -42,11 +42,12 @@ def check(seed: int, folder: Path) -> None:
     function = r.choice([nn.ReLU(), nn.SiLU(), nn.Tanh()])
     way = r.choice(["all", "all", "half", "any", "any"])
     model = nn.Sequential(nn.Linear(k, n), function, nn.Linear(n, m)).eval()
-    for layer in (model[0], model[2]):
-        assert isinstance(layer, nn.Linear)
-        # Not seen: that a column is zero in each of several steps, which frees sums before it.
-        kept = r.choice(SPARSE) if way == "all" or layer is model[0] else 1.0
-        layer.weight.data *= 4 * (torch.rand_like(layer.weight) < kept)
+    # Not seen: that a column is zero in each of several steps, or a whole layer, which frees what
+    # is before it.
+    first, last = (model[i].weight.data for i in (0, 2))
+    first *= 4 * (torch.rand_like(first) < r.choice(SPARSE))
+    last.copy_(4 * last + last.sign())
+    last[:, 1:] *= torch.rand_like(last[:, 1:]) < (r.choice([1.0, 0.5]) if way == "all" else 1.0)
     x = torch.randn(16, k)
     graph = quire.capture(model, (x,))
     plan = quire.Plan({f"{i}.input": r.choice(ACTIVATIONS) for i in (0, 2)})

