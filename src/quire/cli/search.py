@@ -60,7 +60,9 @@ def search(
         typer.Option(help="guided, tpe, nsga2, random, grid, or a class name of optuna.samplers."),
     ] = "guided",
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
-    qat_epochs: Annotated[int, typer.Option(help="Epochs that train() gives each plan.")] = 0,
+    qat_epochs: Annotated[
+        int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
+    ] = 0,
     plan: Annotated[Path, typer.Option(help="Where the best plan goes.")] = Path("plan.json"),
     results: Annotated[Path, typer.Option(help="Where the results go, for `quire report`.")] = Path(
         "study.json"

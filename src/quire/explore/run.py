@@ -64,7 +64,8 @@ def search(
     storage: a file for Optuna's journal, or the URL of another Optuna storage.
     sampler: "guided" (`quire.explore.guided`), "tpe", "nsga2", "random", "grid", a class name of
         `optuna.samplers`, or an Optuna sampler.
-    qat_epochs: epochs that the task's `train` gives each plan before it is evaluated.
+    qat_epochs: epochs that the task's `train` gives each plan before it is evaluated; the trained
+        weights are not kept: train `quantize(graph, study.best())` again.
     costs: called with the captured graph, gives a function from a plan to more costs by name, such
         as `quire.software.device_costs("NVIDIA H200")`.
     on_trial: called with each trial after it has been stored.
