@@ -266,14 +266,17 @@ def _cast_float(p: Numbers) -> tuple[float, ...]:
 def _cast_table(p: Numbers) -> tuple[float, ...]:
     """Comparisons, and the thresholds that they choose from; SEARCHED: bits that are not known."""
     bits = p.get("SEARCHED", p["BITS"])
-    terms = (p["IN_W"] * bits, p["IN_W"] * 2**bits / 64, 1)
+    chosen = sum(max(1, 2**level / 64) for level in range(1, bits))
+    terms = (p["IN_W"] * bits, p["IN_W"] * chosen, 1)
     return tuple(p["LANES"] * term for term in terms)
 
 
 def _cast_table_ff(p: Numbers) -> tuple[float, ...]:
-    """The integer at each comparison but the last, and the bits of the code so far."""
-    codes = p["BITS"] * (p["BITS"] + 1) // 2
-    return p["LANES"] * p["IN_W"] * (p["BITS"] - 1), p["LANES"] * codes, p["BITS"]
+    """The integer at each comparison but the last, the bits of the code so far, and the thresholds
+    that are read from 8 or more, which the tool registers instead of what they are read with."""
+    codes, read = p["BITS"] * (p["BITS"] + 1) // 2, max(0, p["BITS"] - 3)
+    integers = p["LANES"] * p["IN_W"] * (p["BITS"] - 1)
+    return integers, p["LANES"] * codes, p["LANES"] * p["IN_W"] * read, p["BITS"]
 
 
 # ------------------------------------------------------------------------------------ arithmetic

@@ -270,7 +270,7 @@ SWEEPS: Mapping[str, Callable[[], list[Point]]] = {
     "quire_cast_fixed": _drawn(10, _cast(BITS=(2, 4, 6, 8, 10), SYMMETRIC=(0, 1))),
     "quire_cast_log": _drawn(7, _cast(BITS=(4, 6, 8))),
     "quire_cast_minifloat": _drawn(12, _minifloat_cast),
-    "quire_cast_table": _drawn(9, _table_cast),
+    "quire_cast_table": _drawn(14, _table_cast),
     "quire_cast_ternary": _drawn(4, _cast()),
     "quire_cast_ufixed": _drawn(6, _cast(BITS=(2, 4, 6, 8, 10))),
     "quire_concat": _drawn(6, _concat),
