@@ -51,7 +51,8 @@ def compile(
     again when a parameter was written. A model that cannot be captured as one graph goes through
     Dynamo, graph by graph, with the same passes (`torch.compile(model, backend="quire")`).
 
-    A parameter that is replaced, not written, is not seen: compile the model again.
+    A parameter that is replaced, not written, is not seen: compile the model again. In training,
+    as in `quire.capture`, batch norm keeps its statistics, and uses them.
 
     Raises `CompileError` for a model that is no module and for an unknown mode, `PlanError` for a
     plan that does not fit.
@@ -123,7 +124,8 @@ class Compiled(nn.Module):
         self._found(args, kwargs)
 
     def refresh(self) -> None:
-        """Cast the weights again: after writes through `parameter.data`, which none can see."""
+        """Cast the weights again: after writes that none can see, through `parameter.data` or to
+        parameters that were made in inference mode."""
         for program in self.programs():
             if program.static is not None:
                 program.static.refresh(force=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.fx import Graph, GraphModule, Node
 
 from quire.graph.rewrite import attribute
@@ -37,7 +38,8 @@ class Static:
     def refresh(self, *, force: bool = False) -> bool:
         """Compute the values again, in place, if a parameter was written; whether that was so.
 
-        A write through `parameter.data` is no write to PyTorch: `force` for those.
+        A write through `parameter.data` is no write to PyTorch, nor is one to a parameter that was
+        made in inference mode: `force` for those.
         """
         stamp = stamps(self._sources)
         if stamp == self._stamp and not force:
@@ -67,8 +69,8 @@ def _version(tensor: Tensor) -> int:
 def hold_static(graph: GraphModule) -> Static | None:
     """Replace in `graph`, in place, what is computed from parameters alone by buffers.
 
-    Views and copies of parameters are left, and so is what no parameter enters. None where
-    nothing is left to replace.
+    Views and copies of parameters are left, and so is what no parameter enters, and what is drawn
+    anew in each call, such as noise on a weight. None where nothing is left to replace.
     """
     static = _static_nodes(graph)
     ends = [n for n in static if _is_tensor(n) and _is_worth_it(n) and _is_read(n, static)]
@@ -90,14 +92,22 @@ def hold_static(graph: GraphModule) -> Static | None:
 
 
 def _static_nodes(graph: GraphModule) -> dict[Node, None]:
-    """The nodes that need no input, in the order of the graph."""
+    """The nodes that need no input and are the same in each call, in the order of the graph."""
     found: dict[Node, None] = {}
     for node in graph.graph.nodes:
         sources = node.all_input_nodes
-        is_call = node.op == "call_function" and bool(sources)
+        is_call = node.op == "call_function" and bool(sources) and not _differs(node.target)
         if node.op == "get_attr" or (is_call and all(source in found for source in sources)):
             found[node] = None
     return found
+
+
+def _differs(target: Any) -> bool:
+    """Whether an op gives something else in each call: a random number, or what it wrote itself."""
+    if not isinstance(target, OpOverload):
+        return False
+    is_mutable = target._schema.is_mutable  # pyright: ignore[reportPrivateUsage]
+    return is_mutable or torch.Tag.nondeterministic_seeded in target.tags
 
 
 def _is_tensor(node: Node) -> bool:

@@ -164,6 +164,30 @@ def test_weights_are_cast_once_and_follow_their_parameters() -> None:
         assert torch.equal(fast(x), q(x))
 
 
+class Noisy(nn.Module):
+    """A layer that adds noise to its weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight.abs() + torch.randn_like(self.weight))
+
+
+@torch.no_grad()
+def test_noise_on_a_weight_is_drawn_in_each_call() -> None:
+    fast, x = quire.compile(model := Noisy(), compiler="eager"), torch.eye(8)
+    fast(x)  # captures
+    torch.manual_seed(0)
+    found = [fast(x), fast(x)]
+    torch.manual_seed(0)
+    assert torch.equal(torch.stack(found), torch.stack([model(x), model(x)]))
+    assert not torch.equal(*found)
+    (program,) = fast.programs()
+    assert len(program.static.names) == 1  # |weight|, which no chance enters
+
+
 def test_modes_of_training_have_programs_of_their_own() -> None:
     model = layer()
     fast = quire.compile(model, compiler="eager")
