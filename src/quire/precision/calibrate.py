@@ -15,12 +15,13 @@ from torch.utils import _pytree as pytree
 from quire.errors import FormatError, PlanError
 from quire.formats import Block, Fixed, Format, Pow2, parse
 from quire.graph.sites import Site, sites
+from quire.graph.types import TensorType, infer_type, type_of
 from quire.ops.mask import MASKED
 from quire.precision.inputs import flat_inputs, input_names
 from quire.precision.plan import Plan, resolve
 
 Batch: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
-Data: TypeAlias = "Batch | Iterable[Batch | Tensor]"
+Data: TypeAlias = "Batch | Tensor | Iterable[Batch | Tensor]"
 
 SAMPLE = 1 << 16  # values kept of a tensor and batch, besides its extremes
 
@@ -30,7 +31,8 @@ def observe(
 ) -> dict[str, Tensor]:
     """{site: a sample of its values} over the inputs in `data`, before any cast.
 
-    data: one batch, a tuple of inputs or a dict of them by name, or an iterable of batches.
+    data: one batch (a tensor, a tuple of inputs, or a dict of them by name), or an iterable of
+        batches.
     names: the sites to observe (default: all that are tensors).
 
     Of each tensor and batch the sample has at most 2^16 evenly spaced values, and the lowest and
@@ -229,20 +231,38 @@ def source_node(graph: GraphModule, site: Site) -> Node | None:
 
 
 def _batches(data: Data) -> Iterator[Batch]:
-    if isinstance(data, tuple | Mapping):
-        yield cast("Batch", data)
-        return
+    if isinstance(data, str) or not isinstance(data, Iterable):
+        raise PlanError(
+            f"the data to calibrate with is a {type(data).__name__}: give a batch (a tensor, a"
+            " tuple of inputs, or a dict of them by name), or an iterable of batches"
+        )
+    if isinstance(data, tuple | Mapping | Tensor):
+        data = (cast("Batch | Tensor", data),)
     for batch in data:
         yield (batch,) if isinstance(batch, Tensor) else batch
 
 
 def _flat_inputs(graph: GraphModule, batch: Batch) -> list[Any]:
     """The inputs of a graph in the order of its placeholders."""
-    args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else (tuple(batch), {})
     try:
-        return flat_inputs(graph, args, kwargs)
+        args, kwargs = ((), dict(batch)) if isinstance(batch, Mapping) else (tuple(batch), {})
+        inputs = flat_inputs(graph, args, kwargs)
     except (TypeError, KeyError, ValueError) as error:
         expected = ", ".join(input_names(graph))
         raise PlanError(
             f"a batch of data is not what the graph takes ({expected}): {error}"
         ) from None
+    for node, value in zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True):
+        taken = type_of(node)
+        if taken is not None and not _is_like(value, taken):
+            given = infer_type(value) or type(value).__name__
+            raise PlanError(f"a batch of data gives {node.name} {given}; the graph takes {taken}")
+    return inputs
+
+
+def _is_like(value: object, taken: TensorType) -> bool:
+    """Whether a value is a tensor of the rank and of the fixed sizes of a type."""
+    if not isinstance(value, Tensor) or value.dim() != len(taken.shape):
+        return False
+    sizes = zip(value.shape, taken.shape, strict=True)
+    return all(isinstance(size, str) or found == size for found, size in sizes)

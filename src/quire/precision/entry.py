@@ -37,6 +37,11 @@ class Entry:
         default_factory=_no_corrections, hash=False
     )
 
+    def __post_init__(self) -> None:
+        given: object = self.format
+        if not isinstance(given, Format):
+            raise PlanError(f"{given!r} is no Format: Entry.of takes its text, or a plan")
+
     @staticmethod
     def of(value: EntryLike) -> Entry:
         """An entry from an entry, a format, or a format string."""

@@ -164,3 +164,23 @@ def test_a_dict_in_another_order_of_keys_is_the_same_batch() -> None:
 def test_the_static_scale_of_zeros_alone_is_that_for_values_up_to_one() -> None:
     int8 = parse("block(fixed(8,0),size=16,scale=bf16)")
     assert static_scale(int8, torch.zeros(5)) == static_scale(int8, torch.ones(5)) > 0
+
+
+def test_data_that_the_graph_does_not_take() -> None:
+    x = torch.randn(4, 16)
+    graph = quire.capture(torch.nn.Linear(16, 8), (x,))
+    for data, said in (
+        (None, "is a NoneType: give a batch"),
+        ("batches", "is a str: give a batch"),
+        ((x[:, :5],), r"gives input_1 fp32\[4, 5\]; the graph takes fp32\[batch, 16\]"),
+        ([x, x[0]], r"gives input_1 fp32\[16\]; the graph takes"),
+        (((x, x),), r"gives input_1 tuple; the graph takes"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            observe(graph, data)
+
+
+def test_a_tensor_is_one_batch() -> None:
+    x = torch.randn(4, 16)
+    graph = quire.capture(torch.nn.Linear(16, 8), (x,))
+    assert torch.equal(observe(graph, x)["input"], observe(graph, [x])["input"])
