@@ -183,4 +183,4 @@ def test_data_that_the_graph_does_not_take() -> None:
 def test_a_tensor_is_one_batch() -> None:
     x = torch.randn(4, 16)
     graph = quire.capture(torch.nn.Linear(16, 8), (x,))
-    assert torch.equal(observe(graph, x)["input"], observe(graph, [x])["input"])
+    assert torch.equal(observe(graph, x)["linear.input"], observe(graph, [x])["linear.input"])
