@@ -29,6 +29,7 @@ from quire.software.kernels import (
     reference,
 )
 from quire.software.mx.layout import pack, row_blocks, row_bytes
+from quire.software.mx.ops import mx_dequantize, mx_linear, mx_quantize
 
 load_providers()
 CUDA = torch.device("cuda")
@@ -62,6 +63,26 @@ def fresh_seed() -> int:
     seed = int(torch.seed() % 2**31)
     print(f"seed {seed}")
     return seed
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("text", ["mxint8", "mxfp8_e4m3"])
+def test_tensors_need_not_be_on_the_current_device(text):
+    x = torch.randn(4, 128, generator=torch.Generator().manual_seed(0))
+    expected = mx_quantize(x, text)
+    assert torch.cuda.current_device() == 0
+    codes, scales = mx_quantize(x.to("cuda:1"), text)
+    assert torch.equal(codes.cpu(), expected[0])
+    assert torch.equal(scales.cpu(), expected[1])
+    values = mx_dequantize(codes, scales, text, 128, torch.float32)
+    assert torch.equal(values.cpu(), mx_dequantize(*expected, text, 128, torch.float32))
+    ones = torch.ones(1, 128, device="cuda:1", dtype=torch.float16)
+    torch.testing.assert_close(
+        mx_linear(ones, codes, scales, None, text).float(),
+        values.sum(1)[None],
+        rtol=1e-2,
+        atol=1e-2,
+    )
 
 
 @each("mx_quantize")

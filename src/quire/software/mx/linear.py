@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quire.errors import PlanError
+from quire.errors import FormatError, PlanError
 from quire.precision.cast import StaticScale, cast
-from quire.software.kernels import LAYOUTS, PLAIN, Weight, case_of, select_layout
+from quire.software.kernels import PLAIN, Weight, case_of, select_layout
 from quire.software.mx import ops
 from quire.software.mx.layout import format_of, row_blocks, row_bytes
 
@@ -123,6 +123,12 @@ class MXLinear(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (..., in_features) to (..., out_features); `FormatError` for another width."""
+        if x.shape[-1:] != (self.in_features,):
+            raise FormatError(
+                f"a layer {self.in_features} -> {self.out_features} takes (...,"
+                f" {self.in_features}), not {tuple(x.shape)}"
+            )
         if self.input_format is not None:
             x = cast(x, self.input_format, -1, self.input_scale)
         if self.layout == PLAIN or x.dtype != self.dtype:
@@ -150,8 +156,8 @@ class MXLinear(nn.Module):
         held = Weight(self.codes, self.scales, self.row_scale)
         if self.layout == PLAIN:
             return held
-        fmt, untile = format_of(self.format), LAYOUTS[self.layout].untile
-        return untile(held, fmt, self.out_features, self.in_features, self.dtype)
+        sizes = (self.out_features, self.in_features)
+        return ops.plain(held, self.layout, format_of(self.format), *sizes, self.dtype)
 
     def tile(self) -> MXLinear:
         """Hold the weight in the layout of its device, where there is one; returns self."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quire.errors import FormatError
+from quire.errors import FormatError, KernelError
 from quire.formats import Block
 from quire.software.kernels import LAYOUTS, PLAIN, Weight, case_of, load_providers, select
 from quire.software.mx.layout import format_of, row_blocks, row_bytes
@@ -36,7 +36,8 @@ def mx_quantize(x: Tensor, format: str) -> tuple[Tensor, Tensor]:
     m, k = rows.shape
     kernel = select("mx_quantize", case_of(x.device, fmt, m, 0, k, x.dtype))
     assert kernel is not None
-    codes, scales = kernel.run(rows, fmt)
+    with _device_of(x):
+        codes, scales = kernel.run(rows, fmt)
     shape = x.shape[:-1]
     return codes.reshape(*shape, codes.shape[1]), scales.reshape(*shape, scales.shape[1])
 
@@ -67,7 +68,8 @@ def mx_dequantize(
     case = case_of(codes.device, fmt, rows.shape[0], 0, length, dtype)
     kernel = select("mx_dequantize", case)
     assert kernel is not None
-    values = kernel.run(rows, row_scales, fmt, length, dtype)
+    with _device_of(codes):
+        values = kernel.run(rows, row_scales, fmt, length, dtype)
     return values.reshape(*codes.shape[:-1], length)
 
 
@@ -111,6 +113,7 @@ def mx_linear_tiled(
     """`mx_linear` of a weight in a layout of its device.
 
     codes, scales, row_scale: a weight (out_features, k) that the named layout tiled for x's dtype.
+    Raises `KernelError` for a layout that there is not.
     """
     weight = Weight(codes, scales, row_scale)
     return _linear(x, weight, bias, _checked(x, format), out_features, layout)
@@ -133,6 +136,7 @@ def _(
 def _linear(
     x: Tensor, weight: Weight, bias: Tensor | None, format: Block, n: int, layout: str
 ) -> Tensor:
+    _check_devices(x, weight)
     _check_bias(x, bias, n)
     rows = _rows(x)
     weight = weight._replace(codes=weight.codes.contiguous(), scales=weight.scales.contiguous())
@@ -144,8 +148,15 @@ def _linear(
         weight = plain(weight, layout, format, n, k, x.dtype)
         kernel = select("mx_linear", case)
     assert kernel is not None
+    with _device_of(x):
+        product = kernel.run(rows, weight, bias, format, n)
     # Not `reshape`: the result belongs to nobody else, and FSDP warns of views.
-    return aten._unsafe_view(kernel.run(rows, weight, bias, format, n), (*x.shape[:-1], n))
+    return aten._unsafe_view(product, (*x.shape[:-1], n))
+
+
+def _device_of(x: Tensor) -> torch.cuda.device_of:
+    """Triton launches on the current device, which need not be that of the tensors."""
+    return torch.cuda.device_of(x)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -153,10 +164,17 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def plain(weight: Weight, layout: str, format: Block, n: int, k: int, dtype: torch.dtype) -> Weight:
-    """A weight in any layout (tiled for activations of a dtype) in the plain one."""
+    """A weight in any layout (tiled for activations of a dtype) in the plain one.
+
+    Raises `KernelError` for a layout that there is not.
+    """
+    if layout == PLAIN:
+        return weight
     load_providers()
-    known = LAYOUTS.get(layout)
-    return known.untile(weight, format, n, k, dtype) if known else weight
+    if layout not in LAYOUTS:
+        legal = ", ".join([PLAIN, *LAYOUTS])
+        raise KernelError(f"no layout of a weight is called {layout!r}: there are {legal}")
+    return LAYOUTS[layout].untile(weight, format, n, k, dtype)
 
 
 def _gradient_of_x(gradient: Tensor, ctx: Any) -> Tensor:
@@ -220,6 +238,15 @@ def _check_dtype(name: str, format: str, dtype: torch.dtype) -> None:
     if dtype not in DTYPES:
         legal = ", ".join(map(str, DTYPES))
         raise FormatError(f"{format}: {name} is {dtype}, and the mx ops take {legal}")
+
+
+def _check_devices(x: Tensor, weight: Weight) -> None:
+    for name, tensor in weight._asdict().items():
+        if tensor is not None and tensor.device != x.device:
+            raise FormatError(
+                f"mx_linear: x is on {x.device} and the weight's {name} on {tensor.device}: move"
+                " one of them"
+            )
 
 
 def _check_bias(x: Tensor, bias: Tensor | None, n: int) -> None:

@@ -6,9 +6,12 @@ import pytest
 import torch
 from tests.unit.software.cuda.emulation import DECODES, decoded
 
+from quire.errors import KernelError
 from quire.formats import Block, parse
 from quire.software.kernels import Weight
-from quire.software.kernels.cuda.layout import CODINGS, is_tileable, tile, untile
+from quire.software.kernels.cuda.configs import CONFIGS
+from quire.software.kernels.cuda.layout import CODINGS, is_tileable, tile, tiled_shape, untile
+from quire.software.kernels.cuda.linear import run
 from quire.software.mx.layout import (
     BLOCK_SIZES,
     E8M0,
@@ -130,6 +133,23 @@ def test_a_row_that_spans_more_than_the_exponents_of_bf16_is_refused(fmt):
     weight.codes[:] = 0x11
     weight.scales[1, 0], weight.scales[1, 1] = 0, 254
     assert tile(weight, fmt, 256, BF16) is None
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 64), (0, 0)])
+def test_a_weight_without_values_is_refused(shape):
+    assert tile(random_weight(INT8, *shape), INT8, shape[1], BF16) is None
+
+
+@formats
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kernel_refuses_a_weight_of_another_size(fmt, shape):
+    """It would read beyond the weight."""
+    (n, k), config = shape, CONFIGS[0]
+    weight = tile(random_weight(fmt, n, k), fmt, k, BF16)
+    assert weight.codes.shape[:2] == tiled_shape(n, k)
+    for rows, columns in ((n + 64, k), (n, k + 128)):
+        with pytest.raises(KernelError, match=f"a weight of {rows} rows for x .1, {columns}. has"):
+            run(config, torch.zeros(1, columns, dtype=BF16), weight, None, fmt, rows)
 
 
 @formats

@@ -193,6 +193,16 @@ def test_it_compiles_whole(layout):
         assert torch.equal(compiled(x), mx(x))
 
 
+@pytest.mark.parametrize("width", [39, 32, 64, 0])
+def test_an_input_of_another_width_is_refused(layout, width):
+    mx = MXLinear.from_linear(layer().bfloat16(), "mxint8")
+    assert mx.layout == layout
+    with pytest.raises(
+        FormatError, match=rf"a layer 40 -> 6 takes \(..., 40\), not \(2, {width}\)"
+    ):
+        mx(torch.randn(2, width).bfloat16())
+
+
 def test_refusals():
     with pytest.raises(FormatError, match="int8: the mx ops take a block of"):
         MXLinear(40, 6, "int8")

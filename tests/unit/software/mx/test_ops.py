@@ -1,14 +1,15 @@
 """The mx ops against `quire.formats`, bit for bit, and the linear against float64."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from quire.errors import FormatError
+from quire.errors import FormatError, KernelError
 from quire.formats import Encoded
-from quire.software.kernels import select
+from quire.software.kernels import Weight, select
 from quire.software.mx import ops
 from quire.software.mx.layout import BLOCK_SIZES, ELEMENTS, format_of, pack, unpack
 from quire.software.mx.ops import mx_dequantize, mx_linear, mx_linear_tiled, mx_quantize
@@ -167,6 +168,44 @@ def test_a_kernel_gets_contiguous_tensors(monkeypatch):
     monkeypatch.undo()
     alone = mx_quantize(weight[:, :32].contiguous(), "mxint8")
     assert torch.equal(found, mx_linear(x, *alone, bias.clone(), "mxint8"))
+
+
+def test_kernels_run_on_the_device_of_their_tensors(monkeypatch):
+    """Triton launches on the current device, which for a model on several is another one."""
+    entered, seen = [], []
+
+    @contextmanager
+    def device_of(x):
+        entered.append(x.device)
+        yield
+        entered.pop()
+
+    def spy(op, case, layout="plain"):
+        kernel = select(op, case, layout)
+
+        def run(*args):
+            seen.append((op, list(entered)))
+            return kernel.run(*args)
+
+        return replace(kernel, run=run)
+
+    monkeypatch.setattr(ops, "select", spy)
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    x = values((3, 40))
+    codes, scales = mx_quantize(x, "mxint8")
+    mx_dequantize(codes, scales, "mxint8", 40, torch.float32)
+    mx_linear(x, codes, scales, None, "mxint8")
+    names = ("mx_quantize", "mx_dequantize", "mx_linear")
+    assert seen == [(name, [torch.device("cpu")]) for name in names]
+
+
+def test_a_weight_elsewhere_or_in_an_unknown_layout_is_refused():
+    x, (codes, scales) = values((3, 40)), mx_quantize(values((6, 40)), "mxint8")
+    weight = Weight(codes.to("meta"), scales)
+    with pytest.raises(FormatError, match="x is on cpu and the weight's codes on meta"):
+        ops._linear(x, weight, None, format_of("mxint8"), 6, "plain")
+    with pytest.raises(KernelError, match="no layout of a weight is called 'round': there are pl"):
+        mx_linear_tiled(x, codes, scales, None, None, "mxint8", "round", 6)
 
 
 @pytest.mark.parametrize("shape", [(1,), (9,), (8, 1)])

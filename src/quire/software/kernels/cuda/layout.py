@@ -147,16 +147,23 @@ def is_tileable(format: Format) -> bool:
     return isinstance(format, Block) and format.element in CODINGS
 
 
+def tiled_shape(n: int, k: int) -> tuple[int, int]:
+    """The tiles and chunks of a weight (n, k)."""
+    return -(-n // ROWS), -(-k // PADDING) * (PADDING // CHUNK)
+
+
 def tile(weight: Weight, format: Format, k: int, dtype: torch.dtype) -> Weight | None:
     """A plain weight (n, k) in the tiled layout; None where that does not hold it exactly.
 
     That is: where a scale is NaN, where a code of 8 or 4 bits is the lowest (-2, which encoders
-    never give), where the scales of one row span more than 127 binades, and where a row of 4 bits
-    has a scale above 2^123.
+    never give), where the scales of one row span more than 127 binades, where a row of 4 bits
+    has a scale above 2^123, and where there are no values.
     Returns codes (tiles, chunks, bytes), scales (tiles, chunks, bytes) and row_scale (n,): float32
     powers of two with which the kernel multiplies the sums of each row.
     """
     assert isinstance(format, Block)
+    if not weight.scales.numel():
+        return None
     coding = CODINGS[format.element]
     codes = unpack(weight.codes, format.bits, k).to(torch.int16)
     q = codes - (codes >> (format.bits - 1) << format.bits)  # two's complement

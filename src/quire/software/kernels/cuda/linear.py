@@ -16,6 +16,7 @@ from quire.errors import KernelError
 from quire.formats import Block, Fixed, Scalar
 from quire.software.kernels import Weight
 from quire.software.kernels.cuda.build import build, load
+from quire.software.kernels.cuda.layout import tiled_shape
 from quire.software.mx.layout import block_size
 
 ELEMENTS: dict[Scalar, str] = {Fixed(8, 6): "MxInt8", Fixed(6, 4): "MxInt6", Fixed(4, 2): "MxInt4"}
@@ -107,8 +108,17 @@ def aligned(x: Tensor) -> Tensor:
 def run(
     config: Config, x: Tensor, weight: Weight, bias: Tensor | None, format: Block, n: int
 ) -> Tensor:
-    """x (m, k) bfloat16 times a tiled weight (n, k), plus bias (n,): (m, n) bfloat16."""
+    """x (m, k) bfloat16 times a tiled weight (n, k), plus bias (n,): (m, n) bfloat16.
+
+    Raises `KernelError` for a weight of another size, beyond which the kernel would read.
+    """
     (m, k), padded = x.shape, aligned(x)
+    expected, found = tiled_shape(n, k), tuple(weight.codes.shape[:2])
+    if found != expected:
+        raise KernelError(
+            f"{config}: a weight of {n} rows for x {tuple(x.shape)} has {expected} tiles, not"
+            f" {found}"
+        )
     out = x.new_empty(m, n)
     assert weight.row_scale is not None
     if not m:
