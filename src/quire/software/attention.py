@@ -50,7 +50,8 @@ def fused_attention(
     """
     _check_shapes(query, key, value)
     factor = float(query.shape[-1]) ** -0.5 if scale is None else scale
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+    operands = (query, key, value) if mask is None else (query, key, value, mask)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in operands):
         return opened(query, key, value, mask, formats, factor, is_causal)
     texts = ("" if text is None else text for text in formats)
     return torch.ops.quire.attention(query, key, value, mask, *texts, factor, is_causal)
@@ -116,12 +117,14 @@ def _attention(
     is_causal: bool,
 ) -> Tensor:
     formats = (query_format, key_format, probabilities_format, value_format)
-    if query.dtype not in _DTYPES or problem(query.device, *formats):
+    is_known = all(t.dtype in _DTYPES for t in (query, key, value))
+    if not is_known or problem(query.device, *formats):
         result = opened(query, key, value, mask, formats, scale, is_causal)
         return result.contiguous()
     from quire.software.kernels.triton.attention import attention
 
-    return attention(query, key, value, mask, casts_of(*formats), scale, is_causal)
+    with torch.cuda.device_of(query):  # Triton launches on the current device
+        return attention(query, key, value, mask, casts_of(*formats), scale, is_causal)
 
 
 @_attention.register_fake

@@ -49,6 +49,19 @@ def test_a_gradient_flows_through_the_opened_form():
     assert found[0].abs().sum() > 0
 
 
+def test_a_gradient_reaches_a_mask_alone():
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 6, 16, generator=generator).unbind()
+    mask = torch.zeros(6, 6, requires_grad=True)
+    formats = ("mxint8",) * 4
+    (found,) = torch.autograd.grad(
+        fused_attention(query, key, value, mask=mask, formats=formats).sum(), mask
+    )
+    result = opened(query, key, value, mask, formats, 0.25, False)
+    assert torch.equal(found, *torch.autograd.grad(result.sum(), mask))
+    assert found.abs().sum() > 0
+
+
 def test_opcheck():
     query, key, value = torch.randn(3, 1, 2, 6, 16).unbind()
     args = (query, key, value, None, "mxint8", "", "mxint4", "fp8_e4m3", 0.25, True)
