@@ -217,11 +217,11 @@ def _edge(edge: Edge) -> str:
     x, y = points[-1]
     arrow = f"M{x - 4:.1f} {y - 8:.1f}L{x:.1f} {y:.1f}L{x + 4:.1f} {y - 8:.1f}"
     first, second = map(escape, label.lines)
-    name = escape(edge.stream["name"])
+    name, bits = (escape(str(edge.stream[key])) for key in ("name", "bits"))
     anchor = "end" if label.is_left else "start"
     return (
         f'<g class="stream" data-stream="{name}" text-anchor="{anchor}">'
-        f"<title>{name}: {first}, {second}, {edge.stream['bits']} bits a beat</title>"
+        f"<title>{name}: {first}, {second}, {bits} bits a beat</title>"
         f'<path d="{path}"/><path d="{arrow}"/>'
         f'<text x="{label.x:.1f}" y="{label.y - 3:.1f}">{first}</text>'
         f'<text x="{label.x:.1f}" y="{label.y + 12:.1f}">{second}</text></g>'

@@ -47,10 +47,15 @@ def title(results: StudyResults, metric: str) -> str:
     return words + better.get(results.objectives.get(metric, ""), "")
 
 
+def drawn_metrics(results: StudyResults) -> list[str]:
+    """The metrics of the fronts' plots: those of the first, then every other objective."""
+    return list(dict.fromkeys([*axes(results), *results.objectives]))
+
+
 def complete(results: StudyResults) -> list[TrialRecord]:
-    """The trials that ran and have both metrics of the front's plot."""
-    across, up = axes(results)
-    return [t for t in results.trials if t.state == "complete" and {across, up} <= t.metrics.keys()]
+    """The trials that ran and have the metrics of every front's plot."""
+    needed = set(drawn_metrics(results))
+    return [t for t in results.trials if t.state == "complete" and needed <= t.metrics.keys()]
 
 
 def short(text: str) -> str:

@@ -7,7 +7,7 @@ from quire.errors import StudyError
 from quire.formats import parse
 from quire.report import assets
 from quire.report.distribution import distribution
-from quire.report.figures import axes, complete, short, views
+from quire.report.figures import axes, complete, drawn_metrics, short, views
 from quire.report.front import front
 from quire.report.progress import progress
 from quire.report.results import StudyResults, TensorRecord
@@ -20,8 +20,9 @@ def page(results: StudyResults, path: str | Path) -> None:
     is written into the page; StudyError where it is not installed or no trial was completed.
     """
     if not complete(results):
+        metrics = " and ".join(drawn_metrics(results))
         raise StudyError(
-            f"study {results.name!r} has no completed trial with {' and '.join(axes(results))}; "
+            f"study {results.name!r} has no completed trial with {metrics}; "
             "a page needs one: search on, or see the errors of its failed trials"
         )
     assets.write(path, "page", results.name, payload(results))

@@ -24,6 +24,7 @@ def sample(
     if isinstance(axis, tuple):
         x, axis = x.flatten(axis[0], axis[-1]), axis[0]
     values = to_grid(form, x, axis)
-    kept = values.flatten()[torch.linspace(0, max(values.numel() - 1, 0), size).long().unique()]
+    places = torch.linspace(0, values.numel() - 1, size).long().unique()
+    kept = values.flatten()[places] if values.numel() else values.flatten()
     unit = "block scale" if form.is_block else ""
     return TensorRecord(site, text, tuple(kept.tolist()), grid(form, WIDEST_GRID), unit)

@@ -81,6 +81,7 @@ def test_streams_lead_downwards() -> None:
 
 def test_names_are_escaped_in_the_drawing_and_in_the_page(tmp_path: Path) -> None:
     hostile: dict[str, Any] = json.loads(json.dumps(DESIGN).replace("up__input", "</script><b>"))
+    hostile["streams"][0]["bits"] = "<b>8</b>"
     assert "<b>" not in dataflow(hostile)
     design_page(hostile, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()

@@ -84,6 +84,19 @@ def test_three_objectives_give_three_pairs_of_axes():
     assert [axes(view) for view in views(RESULTS)] == [("bits", "loss")]
 
 
+def test_a_trial_without_one_of_the_objectives_is_on_no_axes():
+    results = three_objectives()
+    first, *rest = results.trials
+    bare = {metric: value for metric, value in first.metrics.items() if metric != "memory"}
+    cut = dataclasses.replace(results, trials=(dataclasses.replace(first, metrics=bare), *rest))
+    for view, whole in zip(views(cut), views(results), strict=True):
+        found, before = (
+            {n for part in front(v)["data"] for n in part.get("customdata", ())}
+            for v in (view, whole)
+        )
+        assert before - found == {first.number}
+
+
 def test_the_line_of_a_front_joins_the_best_on_its_axes():
     _, memory, _ = (front(view) for view in views(three_objectives()))
     assert trace(memory, "front")["customdata"] == [6, 7, 0]
@@ -132,6 +145,19 @@ def test_distribution_is_a_density_over_the_grid():
 
 def test_distribution_of_equal_elements():
     bars = trace(distribution(TensorRecord("w", "mxint4", (2.0, 2.0), (0.0,))), "w")
+    assert sum(bars["y"]) * bars["width"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("values", [(), (math.nan, math.inf)])
+def test_distribution_without_finite_elements_has_no_bars(values: tuple[float, ...]):
+    figure = distribution(TensorRecord("w", "mxint4", values, (0.0,)))
+    assert trace(figure, "w")["y"] == []
+    assert trace(figure, "values of mxint4")["x"] == [0.0]
+
+
+@pytest.mark.parametrize("values", [(1.0, 1.0 + 2**-52), (5e-324, 0.0), (-3.4e38, -3.4e38)])
+def test_distribution_of_elements_that_no_bins_part(values: tuple[float, ...]):
+    bars = trace(distribution(TensorRecord("w", "mxint4", values, (0.0,))), "w")
     assert sum(bars["y"]) * bars["width"] == pytest.approx(1.0)
 
 

@@ -34,6 +34,11 @@ def test_an_asymmetric_sample_lies_on_the_codes():
     assert max(record.values) < 15.6
 
 
+@pytest.mark.parametrize("text", ["mxint4", "fp8_e5m2", "int8"])
+def test_a_sample_of_no_elements(text: str):
+    assert sample("w", text, torch.zeros(0, 32)).values == ()
+
+
 def test_a_block_of_zeros_is_zero():
     assert set(sample("w", "int4", torch.zeros(2, 8)).values) == {0.0}
 
