@@ -266,14 +266,13 @@ def _cast_float(p: Numbers) -> tuple[float, ...]:
 def _cast_table(p: Numbers) -> tuple[float, ...]:
     """Comparisons, and the thresholds that they choose from; SEARCHED: bits that are not known."""
     bits = p.get("SEARCHED", p["BITS"])
-    chosen = sum(max(1, 2**level / 64) for level in range(1, bits))
-    terms = (p["IN_W"] * bits, p["IN_W"] * chosen, 1)
+    terms = (p["IN_W"] * bits, p["IN_W"] * max(0, bits - 3), p["IN_W"] * 2**bits / 64)
     return tuple(p["LANES"] * term for term in terms)
 
 
 def _cast_table_ff(p: Numbers) -> tuple[float, ...]:
     """The integer at each comparison but the last, the bits of the code so far, and the thresholds
-    that are read from 8 or more, which the tool registers instead of what they are read with."""
+    that are one of 8 or more; of fewer, most bits are copies of others."""
     codes, read = p["BITS"] * (p["BITS"] + 1) // 2, max(0, p["BITS"] - 3)
     integers = p["LANES"] * p["IN_W"] * (p["BITS"] - 1)
     return integers, p["LANES"] * codes, p["LANES"] * p["IN_W"] * read, p["BITS"]

@@ -2,10 +2,9 @@
 //
 // Entry i of THRESHOLDS (packed, IN_W-bit two's complement, entry 0 in the low bits, ascending) is
 // the smallest x with a code above i; x is wide enough to hold every one of them. A binary search:
-// a comparison for each bit of the code, a cycle each. Latency BITS cycles, interval 1. Every
-// comparison is registered; in_ready_o passes through from out_ready_i, which holds the whole
-// pipeline.
-// The table is kept with places of a power of two, since a tool may compute others by a multiplier.
+// a comparison for each bit of the code, a cycle each, while both thresholds are read of which the
+// next is one. Latency BITS cycles, interval 1. Every comparison is registered; in_ready_o passes
+// through from out_ready_i, which holds the whole pipeline.
 
 module quire_cast_table #(
   parameter int unsigned LANES = 1,
@@ -32,16 +31,10 @@ module quire_cast_table #(
     $error("quire_cast_table: BITS must be at least 1");
   end
 
-  localparam int unsigned PLACE_W = 1 << $clog2(IN_W);
-
-  // Entry i in place i + 1, which is the code so far with the bit that is compared.
-  function automatic logic [(1<<BITS)*PLACE_W-1:0] places();
-    places[0 +: PLACE_W] = '0;
-    for (int i = 1; i < (1 << BITS); i++) begin
-      places[i*PLACE_W +: PLACE_W] = PLACE_W'(THRESHOLDS[(i-1)*IN_W +: IN_W]);
-    end
+  // The threshold that finds a bit of a code, from the bits above it and a 1 in its place.
+  function automatic logic [IN_W-1:0] threshold_of(input int unsigned code);
+    threshold_of = THRESHOLDS[(code-1)*IN_W +: IN_W];
   endfunction
-  localparam logic [(1<<BITS)*PLACE_W-1:0] PLACES = places();
 
   logic [BITS-1:0] valid_q;  // bit 0: of the last comparison
   logic advance;
@@ -58,26 +51,44 @@ module quire_cast_table #(
   for (genvar l = 0; l < LANES; l++) begin : gen_lane
     // Level b finds bit b of the code; level BITS is what came in.
     for (genvar b = BITS; b >= 0; b--) begin : gen_level
-      logic [IN_W-1:0] x;
+      logic [IN_W-1:0] x, threshold;  // the threshold of the level below
       logic [BITS-1:0] code;
       if (b == BITS) begin : gen_first
-        assign x    = in_data_i[l*IN_W +: IN_W];
-        assign code = '0;
+        assign x         = in_data_i[l*IN_W +: IN_W];
+        assign threshold = threshold_of(1 << (BITS - 1));
+        assign code      = '0;
       end else begin : gen_compare
-        logic [IN_W-1:0] threshold;
-        logic [BITS-1:0] found;
-        assign threshold = PLACES[(32'(gen_level[b+1].code) | (1 << b))*PLACE_W +: IN_W];
-        assign found     = BITS'(signed'(gen_level[b+1].x) >= signed'(threshold)) << b;
+        logic reached;
+        logic [IN_W-1:0] next;
+        assign reached = signed'(gen_level[b+1].x) >= signed'(gen_level[b+1].threshold);
         always_ff @(posedge clk_i) begin
           if (advance) begin
-            x    <= gen_level[b+1].x;
-            code <= gen_level[b+1].code | found;
+            x         <= gen_level[b+1].x;
+            threshold <= next;
+            code      <= gen_level[b+1].code | (BITS'(reached) << b);
           end
+        end
+        if (b == 0) begin : gen_last
+          assign next = '0;
+        end else begin : gen_next
+          // Both thresholds for each value of the bits that are known.
+          localparam int unsigned KNOWN   = BITS - 1 - b;
+          localparam int unsigned KNOWN_W = (KNOWN > 0) ? KNOWN : 1;
+          (* rom_style = "logic" *) logic [2*IN_W-1:0] words[1<<KNOWN];
+          logic [2*IN_W-1:0] both;
+          initial begin
+            for (int unsigned i = 0; i < (1 << KNOWN); i++) begin
+              words[i] = {threshold_of((2 * i + 1) * (1 << b) + (1 << (b - 1))),
+                          threshold_of(2 * i * (1 << b) + (1 << (b - 1)))};
+            end
+          end
+          assign both = words[KNOWN_W'((BITS + 1)'(gen_level[b+1].code) >> (b + 1))];
+          assign next = reached ? both[IN_W +: IN_W] : both[0 +: IN_W];
         end
       end
     end
-    logic unused_x;
-    assign unused_x = ^gen_level[0].x;
+    logic unused;
+    assign unused = ^{gen_level[0].x, gen_level[0].threshold};
     assign out_data_o[l*BITS +: BITS] = gen_level[0].code;
   end
 endmodule
