@@ -99,12 +99,19 @@ class DynamoGraph:
         return _Bound(copy, self.slots, held)
 
 
+_INACTIVE = ("alpha_dropout", "feature_alpha_dropout")
+"""The functions of `nn.functional` that drop nothing unless they are told to."""
+
+
 def _dropout_flags(node: Node) -> Sequence[Any]:
     """Whether a call of dropout is active, as its arguments say; nothing for other nodes."""
     name = getattr(node.target, "__name__", "")
     if name == "scaled_dot_product_attention":  # with 0 it may have no dropout at all
         return [True] if _argument(node, "dropout_p", 4, 0.0) else []
-    return [_argument(node, "training", 2, True)] if "dropout" in name else []
+    if "dropout" not in name:
+        return []
+    flag = "train" if "train" in node.kwargs else "training"  # of torch.dropout, of nn.functional
+    return [_argument(node, flag, 2, name not in _INACTIVE)]
 
 
 def _argument(node: Node, name: str, index: int, default: Any) -> Any:

@@ -162,6 +162,28 @@ def test_dropout_follows_the_mode_of_the_model_and_not_gradients(training, gradi
     assert (0.3 < zeros < 0.7) if training else zeros == 0
 
 
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: functional.alpha_dropout(x, 0.5),
+        lambda x: torch.dropout(x, p=0.5, train=False),
+        lambda x: functional.dropout(x, 0.5, training=False),
+    ],
+)
+def test_a_dropout_that_drops_nothing_is_in_evaluation_mode(drop) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return drop(self.drop(x))
+
+    fast = torch.compile(Model().eval(), backend="quire", options={"compiler": "eager"})
+    with torch.no_grad():
+        assert torch.equal(fast(rows(2)), rows(2))
+
+
 def test_dropouts_in_two_modes_are_refused() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 8), nn.Dropout(0.5)).eval()
     model[0].train()
