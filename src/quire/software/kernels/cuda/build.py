@@ -49,7 +49,7 @@ def compiler() -> str:
     if found is None:
         raise KernelError(
             "no nvcc: neither in $CUDA_HOME/bin nor on PATH. Quire builds its CUDA kernels for the"
-            " device at hand: install CUDA 12.3 or newer, or `pip install nvidia-cuda-nvcc`"
+            " device at hand: install CUDA 12.5 or newer, or `pip install nvidia-cuda-nvcc`"
         )
     return found
 
