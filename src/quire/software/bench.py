@@ -35,7 +35,7 @@ from quire.software.mx.ops import mx_linear, mx_linear_tiled, mx_quantize
 Run = Callable[[], Any]
 
 REPLAYS, WARM_UP = 15, 2
-LAUNCHES = 24  # of a run in one graph, at least
+LAUNCHES = 24  # of runs in one graph, about
 CACHES = 3  # the copies of a weight are together larger than so many times the L2
 CHECKED = 1 << 26  # values of a weight that are checked at once, in float64
 
@@ -105,7 +105,7 @@ def microseconds(runs: Sequence[Run], *, keep: bool = False, replays: int = REPL
 
 
 def captured(runs: Sequence[Run], keep: bool) -> torch.cuda.CUDAGraph:
-    """A CUDA graph of some runs, each of which has run before."""
+    """A CUDA graph of some runs, the first of which runs before, so that kernels are built."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
