@@ -21,7 +21,7 @@ from quire.software.backend import quire_backend
 from quire.software.dynamo_graph import DROPOUTS_DIFFER
 from quire.software.passes import PASSES, Pass
 from quire.software.plans import PlanLike, check_plan, plan_for
-from quire.software.program import Options, Program
+from quire.software.program import COMPILING, Options, Program
 from quire.software.report import Report
 
 
@@ -152,7 +152,9 @@ class Compiled(nn.Module):
         """The graph for such arguments, captured at their first call."""
         key = None if _is_graph(self.model) else _signature(args, kwargs)
         if key not in self._graphs:
-            self._graphs[key] = self._made(args, kwargs)
+            with COMPILING:
+                if key not in self._graphs:  # another thread may have made it
+                    self._graphs[key] = self._made(args, kwargs)
         return self._graphs[key]
 
     def _made(
@@ -198,13 +200,18 @@ class Compiled(nn.Module):
     ) -> Program:
         training, gradients = self._mode(), self._wants_gradients(args, kwargs)
         key = (training, gradients)
-        if key not in captured.programs or captured.programs[key].is_stale:
-            captured.graph.train(training)
-            flat = flat_inputs(captured.graph, args, kwargs)
-            captured.programs[key] = Program(
-                captured.graph, flat, self._options, self.report, gradients=gradients
-            )
-        return captured.programs[key]
+        program = captured.programs.get(key)
+        if program is not None and not program.is_stale:
+            return program
+        with COMPILING:
+            program = captured.programs.get(key)
+            if program is None or program.is_stale:  # another thread may have made it
+                captured.graph.train(training)
+                flat = flat_inputs(captured.graph, args, kwargs)
+                program = captured.programs[key] = Program(
+                    captured.graph, flat, self._options, self.report, gradients=gradients
+                )
+        return program
 
     def _mode(self) -> bool:
         """Whether the model trains, and its dropouts with it; raises `CompileError`."""

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ from quire.software.passes import PASSES, Pass
 from quire.software.passes.base import GRADIENTS
 from quire.software.report import Report
 from quire.software.static import Static, hold_static, stamps
+
+COMPILING = RLock()
+"""Held while a graph is captured or compiled: both change what all threads share, such as modes of
+PyTorch and its configuration."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Program:
         if shapes in self._seen:
             return self._run(*args, **kwargs)
         flat = flat_inputs(self.graph, args, kwargs)
-        with _quiet(), _any_batch([(flat[i], axes) for i, axes in self._axes]):
+        with COMPILING, _quiet(), _any_batch([(flat[i], axes) for i, axes in self._axes]):
             result = self._run(*args, **kwargs)
         self._seen.add(shapes)
         return result

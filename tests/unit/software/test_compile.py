@@ -1,6 +1,7 @@
 """`quire.compile`: the values and gradients of the eager graph, for every batch, in one graph."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -186,6 +187,23 @@ def test_noise_on_a_weight_is_drawn_in_each_call() -> None:
     assert not torch.equal(*found)
     (program,) = fast.programs()
     assert len(program.static.names) == 1  # |weight|, which no chance enters
+
+
+def test_threads_may_call_at_once() -> None:
+    model, x = mlp(), rows(4)
+    fast = quire.compile(model, "mxint8", compiler="eager")
+    graph = quire.capture(model, (x,))
+    q = quire.quantize(graph, quire.Plan.uniform(graph, "mxint8"))
+
+    def call(_: int) -> Tensor:
+        with torch.no_grad():
+            return fast(x)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, range(4)))
+    with torch.no_grad():
+        assert all(torch.equal(result, q(x)) for result in found)
+    assert len(fast.programs()) == 1
 
 
 def test_modes_of_training_have_programs_of_their_own() -> None:
