@@ -83,7 +83,7 @@ def capture(
     Raises CaptureError for inputs that `forward` does not take, and, naming the line of the model,
     where control flow depends on data and where `model` cannot be exported or fixes its batch size.
     """
-    _check_examples(model, example_inputs)
+    check_examples(model, example_inputs)
     with _evaluating(model):
         program = _exported(model, example_inputs, dynamic_batch)
     graph = _graph_of(program, model)
@@ -97,7 +97,8 @@ def capture(
     return graph
 
 
-def _check_examples(model: object, example_inputs: object) -> None:
+def check_examples(model: object, example_inputs: object) -> None:
+    """CaptureError unless `model` is a module whose `forward` takes the example inputs."""
     if not isinstance(model, nn.Module):
         raise CaptureError(f"capture takes an nn.Module, not a {type(model).__name__}")
     if not isinstance(example_inputs, tuple | Mapping):
@@ -105,7 +106,7 @@ def _check_examples(model: object, example_inputs: object) -> None:
             f"the example inputs of {type(model).__name__} are a {type(example_inputs).__name__}: "
             "give a tuple, such as (x,), or a dict of keyword arguments"
         )
-    args, kwargs = _call(cast("Examples", example_inputs))
+    args, kwargs = as_call(cast("Examples", example_inputs))
     signature = inspect.signature(model.forward)
     try:
         signature.bind(*args, **kwargs)
@@ -118,7 +119,7 @@ def _check_examples(model: object, example_inputs: object) -> None:
         raise CaptureError(f"the first example input has the shape {shape}: give one with a value")
 
 
-def _call(example_inputs: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def as_call(example_inputs: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Example inputs as positional and keyword arguments."""
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
@@ -136,7 +137,7 @@ def _exported(model: nn.Module, example_inputs: Examples, dynamic_batch: bool) -
     """The functional program; composite ops that passes and sites know stay whole."""
     arguments, shapes = _dynamic(example_inputs) if dynamic_batch else (example_inputs, None)
     # export leaves marks on the tensors that it is given, which a later capture would read
-    args, kwargs = _call(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, arguments))
+    args, kwargs = as_call(pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, arguments))
     try:
         with _silence():
             shapes = _by_parameter(model, shapes)

@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd  # pyright: ignore[reportPrivate
 from torch.utils import _pytree as pytree
 
 from quire.errors import CaptureError, CompileError, FixedBatchError
-from quire.graph.capture import Examples, capture
+from quire.graph.capture import Examples, as_call, capture
 from quire.precision.inputs import flat_inputs, leaves
 from quire.precision.quantize import quantize
 from quire.software.backend import quire_backend
@@ -119,9 +119,7 @@ class Compiled(nn.Module):
 
     def capture(self, example_inputs: Examples) -> None:
         """Capture the graph that calls with inputs like these use."""
-        is_named = isinstance(example_inputs, Mapping)
-        args, kwargs = ((), dict(example_inputs)) if is_named else (tuple(example_inputs), {})
-        self._found(args, kwargs)
+        self._found(*as_call(example_inputs))
 
     def refresh(self) -> None:
         """Cast the weights again: after writes that none can see, through `parameter.data` or to

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from quire.graph.capture import Examples
+from quire.graph.capture import Examples, as_call, check_examples
 from quire.software.compile import Compiled, compile
 from quire.software.generated import kernel_calls, run_and_read
 from quire.software.plans import PlanLike, entries_of, one_format
@@ -58,9 +57,10 @@ def explain(
     """Compile a model as `quire.compile` does, call it once without gradients, and say what came
     of it.
 
-    example_inputs: a tuple or a dict, as for `quire.capture`.
+    example_inputs: a tuple or a dict, as for `quire.capture`, whose errors it raises for others.
     """
-    args, kwargs = _call(example_inputs)
+    check_examples(model, example_inputs)
+    args, kwargs = as_call(example_inputs)
     with torch.no_grad():
         torch.compiler.reset()
         found: Any = torch._dynamo.explain(model)(*args, **kwargs)  # pyright: ignore
@@ -72,12 +72,6 @@ def explain(
     return Explanation(
         found.graph_count, breaks, compiled.report, missing, tuple(kernel_calls(codes))
     )
-
-
-def _call(example_inputs: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    return example_inputs, {}
 
 
 def _said(reason: Any) -> str:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quire.errors import CaptureError
 from quire.precision import Plan
 from quire.software.explain import explain
 
@@ -46,6 +47,11 @@ def test_what_says_nothing_of_the_model_is_listed(kind, tmp_path):
     assert found.graphs == len(found.breaks) + 1 == 2
     assert "float(y.sum())" in found.breaks[0]
     assert "\n  no graph has fc3.weight, g*\n" in str(found)
+
+
+def test_a_tensor_alone_is_no_example():
+    with pytest.raises(CaptureError, match=r"of Linear are a Tensor: give a tuple, such as \(x,\)"):
+        explain(nn.Linear(4, 4), torch.ones(2, 4))
 
 
 def test_one_format_says_nothing_of_names():
