@@ -40,7 +40,7 @@ needs:
 	  command -v "$${need%%:*}" >/dev/null || { lacks=1; \
 	    echo "lacks $${need%%:*}: apt-get install -y $${need##*:}"; }; done; \
 	[ -x "$${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] || command -v nvcc >/dev/null || \
-	  echo "lacks nvcc, so no CUDA source is compiled: install CUDA 12.3 or newer"; exit $$lacks
+	  echo "lacks nvcc, so no CUDA source is compiled: install CUDA 12.5 or newer"; exit $$lacks
 
 bench: $(READY)  ## run the benchmarks; each prints JSON
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
