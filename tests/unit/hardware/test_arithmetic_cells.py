@@ -9,9 +9,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -289,7 +287,6 @@ def casts() -> list[Case]:
         *dmf_casts(),
         *log_casts(),
         *sign_casts(),
-        *table_casts(),
     ]
 
 
@@ -338,31 +335,6 @@ def sign_casts() -> list[Case]:
         caster(Ternary(), lanes, width, drop, DROP=drop) for lanes, width, drop in NARROW + WIDE
     ]
     return cases
-
-
-def table_casts() -> list[Case]:
-    nf4 = Table("nf4")
-    cases: list[Case] = []
-    # The last grid is fine enough to hold the middle of every two neighbours.
-    for lanes, width, fraction in (
-        (1, 8, 5),
-        (3, 12, 10),
-        (1, 40, 38),
-        (1, 48, 1 - nf4.quantum_exponent),
-    ):
-        drop = nf4.quantum_exponent + fraction
-        thresholds = [
-            threshold(i, low, high, fraction) for i, (low, high) in enumerate(pairwise(nf4.entries))
-        ]
-        constant = packed(thresholds, width)
-        cases.append(caster(nf4, lanes, width, drop, BITS=4, THRESHOLDS=constant))
-    return cases
-
-
-def threshold(code: int, low: float, high: float, fraction: int) -> int:
-    """The smallest integer on the grid 2^-fraction that rounds to `high`; ties to the even code."""
-    middle = (Fraction(low) + Fraction(high)) / 2 * 2**fraction
-    return math.ceil(middle) if code % 2 else math.floor(middle) + 1
 
 
 def aligners() -> list[Case]:
