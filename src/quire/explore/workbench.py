@@ -126,9 +126,7 @@ class Workbench:
         try:
             observed = observe(self._graph, data)
         except Exception as error:  # whatever a graph raises on inputs that do not fit it
-            problem = f"{type(error).__name__}: {error}".partition("\n")[
-                0
-            ]  # no listing of the graph
+            problem, *_ = f"{type(error).__name__}: {error}".split("\n")  # no listing of the graph
             raise TaskError(
                 f"calibration does not run through the model: {problem}; give inputs like "
                 "example_inputs"
