@@ -1,7 +1,5 @@
 """The Dynamo backend "quire": casts by the plan's names in every graph, across graph breaks."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,14 +11,10 @@ from quire.errors import CompileError
 from quire.software.dynamo_graph import path_of
 from quire.software.report import Report
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+    pytest.mark.usefixtures("fresh_compiler"),
+]
 
 
 class Block(nn.Module):

@@ -1,7 +1,5 @@
 """`explain`: graphs, breaks, and what of a plan says nothing of the model."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,14 +8,10 @@ from quire.errors import CaptureError
 from quire.precision import Plan
 from quire.software.explain import explain
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+    pytest.mark.usefixtures("fresh_compiler"),
+]
 
 
 class Broken(nn.Module):

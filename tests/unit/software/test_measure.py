@@ -1,7 +1,5 @@
 """What is measured of a compiled model, and what is drawn of it: counts exactly, times by rules."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
@@ -12,12 +10,7 @@ from quire.software.generated import kernel_calls
 from quire.software.measure import WAYS, Figures, compare, peak_memory
 from quire.software.models import Attention, Mlp, TransformerLayer, with_positions
 
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def broken(model: nn.Module) -> nn.Module:
