@@ -43,12 +43,14 @@ def fused_attention(
     scale: of the scores; default 1 / sqrt(d).
     is_causal: a key is visible to its own query and to later ones.
     Returns (b, h, tq, w) in the dtype of `query`; a row that is masked throughout gives zeros.
-    Raises `FormatError` for an unknown format and for shapes that do not go together.
+    Raises `FormatError` for an unknown format, for shapes that do not go together, and for tensors
+    on several devices.
 
     One kernel, with no tensor of the size of the scores, on a CUDA device and where `problem` has
     none with the formats; otherwise opened, and so where a gradient is wanted.
     """
     _check_shapes(query, key, value)
+    _check_devices(query, key, value, mask)
     factor = float(query.shape[-1]) ** -0.5 if scale is None else scale
     operands = (query, key, value) if mask is None else (query, key, value, mask)
     if torch.is_grad_enabled() and any(t.requires_grad for t in operands):
@@ -156,4 +158,13 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise FormatError(
             "attention takes a query (b, h, tq, d), a key (b, g, tk, d) and a value (b, g, tk, w)"
             f" where g divides h, not {', '.join(map(str, shapes))}"
+        )
+
+
+def _check_devices(*operands: Tensor | None) -> None:
+    devices = {str(t.device) for t in operands if t is not None}
+    if len(devices) > 1:
+        raise FormatError(
+            f"attention takes its tensors on one device, not on {', '.join(sorted(devices))}:"
+            " move them with .to(device)"
         )

@@ -33,6 +33,7 @@ class Static:
         held = (attribute(recipe, str(n.target)) for n in recipe.graph.find_nodes(op="get_attr"))
         self._sources = list({id(tensor): tensor for tensor in held}.values())
         self.values = self._computed()
+        _finish(self.values)
         self._stamp = stamps(self._sources)
 
     def refresh(self, *, force: bool = False) -> bool:
@@ -47,6 +48,7 @@ class Static:
         with torch.inference_mode(False), torch.no_grad():
             for value, new in zip(self.values, self._computed(), strict=True):
                 value.copy_(new)
+        _finish(self.values)
         self._stamp = stamp
         return True
 
@@ -54,6 +56,14 @@ class Static:
         # Values of a call under inference_mode could not be written in one under no_grad.
         with torch.inference_mode(False), torch.no_grad():
             return list(self._recipe())
+
+
+def _finish(values: Iterable[Tensor]) -> None:
+    """Wait until the values are there: the next call may run on another stream."""
+    if not torch.cuda.is_initialized() or torch.cuda.is_current_stream_capturing():
+        return
+    for device in {value.device for value in values if value.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
 
 
 def stamps(tensors: Iterable[Tensor]) -> list[tuple[int, int]]:

@@ -114,3 +114,9 @@ def test_shapes_that_do_not_go_together_are_refused():
     query, key = torch.randn(1, 3, 4, 16), torch.randn(1, 2, 4, 16)
     with pytest.raises(FormatError, match=r"where g divides h, not \(1, 3, 4, 16\)"):
         fused_attention(query, key, key, formats=("mxint8",) * 4)
+
+
+def test_tensors_on_several_devices_are_refused():
+    query, key = torch.zeros(1, 2, 4, 16), torch.zeros(1, 2, 4, 16, device="meta")
+    with pytest.raises(FormatError, match="on one device, not on cpu, meta: move them"):
+        fused_attention(query, key, key, formats=("mxint8",) * 4)

@@ -107,7 +107,9 @@ def _scores(
     visible = (n < keys)[None, :]
     if S.mask != 0:
         known = (rows < queries)[:, None] & visible
-        value = tl.load(mask + _places(rows, n, mask_strides), mask=known, other=0)
+        # A mask may be transposed: the keys' stride times their number passes 2^31 first.
+        places = _places(rows, n.to(tl.int64), mask_strides)
+        value = tl.load(mask + places, mask=known, other=0)
         if S.mask == 1:
             scores += value.to(tl.float32)
         else:
