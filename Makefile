@@ -24,7 +24,8 @@ test: $(READY)  ## run the tests that every change must pass
 	$(TEST) -m "not nightly"
 
 test-gpu:  ## run the tests that need a CUDA device, with this machine's torch and Triton
-	PYTHONPATH=src $(PYTHON) -m pytest -m gpu -q tests/gpu
+	PYTHONPATH=src $(PYTHON) -m pytest -m gpu -q tests/gpu \
+	  tests/conformance/test_formats_cuda.py
 
 check: $(READY)  ## lint, format, types and layers (under a minute)
 	$(BIN)/ruff check

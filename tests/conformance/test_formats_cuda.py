@@ -6,6 +6,7 @@ from tests.conformance.test_formats import FORMATS, accepts, dtype_of
 from tests.conformance.test_formats_compiled import assert_same, in_context, tensor
 
 pytestmark = [
+    pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
 ]
