@@ -63,15 +63,12 @@ def test_no_tensor_of_the_size_of_the_scores_is_made():
 
 
 def test_a_transposed_mask_may_reach_beyond_2_31_bytes():
-    queries, keys = 16, 70_000
-    stored = torch.rand(keys, 32_768, device=CUDA) > 0.4
-    mask = stored[:, :queries].T[None, None]  # its columns lie 32,768 bytes apart
-    query = torch.randn(1, 1, queries, 16, device=CUDA)
-    key, value = torch.randn(2, 1, 1, keys, 16, device=CUDA)
+    case = Case((1, 1, 1, 16, 70_000, 16, 16), MXINT8)
+    query, key, value, _ = on_device(case, 0)
+    stored = torch.rand(70_000, 32_768, device=CUDA) > 0.4
+    mask = stored[:, :16].T[None, None]  # its columns lie 32,768 bytes apart
     found = fused_attention(query, key, value, formats=MXINT8, mask=mask)
-    assert torch.equal(
-        found, fused_attention(query, key, value, formats=MXINT8, mask=mask.contiguous())
-    )
+    assert_is_attention(case, found, (query, key, value, mask))
 
 
 def test_compiled_whole_it_gives_the_same_bits():
