@@ -209,14 +209,21 @@ def _widest(x: Codes, weight: Weight, grid: _Grid, biases: Sequence[int]) -> str
     operands = {
         f"input, {x}; plan.for_hardware(graph, data) bounds the scales of activations, and a "
         "format with fewer exponents is narrower": x.integers.bits,
-        f"weight, {weight.format}, whose scales span {reach + 1} powers of two; a format with "
-        "fewer exponents, or a scale that rounds the smallest blocks to zero, such as pow2(4), is "
-        "narrower": element + reach,
+        f"weight, {weight.format}{_why_wide(weight.format, reach)}": element + reach,
         f"bias, which has bits down to 2^{grid.exponent + zeros}; a fixed-point format is "
         "narrower, as plan.for_hardware(graph, data) gives it": max(map(abs, biases)).bit_length()
         - zeros,
     }
     return max(operands, key=lambda operand: operands[operand])
+
+
+def _why_wide(format: Format, reach: int) -> str:
+    if not format.is_block:
+        return "; a format with fewer exponents is narrower"
+    return (
+        f", whose scales span {reach + 1} powers of two; a format with fewer exponents, or a scale "
+        "that rounds the smallest blocks to zero, such as pow2(4), is narrower"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from quire.errors import HardwareError, QuireError
-from quire.formats import Block, Format
+from quire.formats import Block
 from quire.formats.table import Table
 from quire.hardware import casts, cells
 from quire.hardware.design import Design, Stage
@@ -36,7 +36,7 @@ from quire.hardware.nodes import (
 from quire.hardware.schedule import Lanes, Layer
 from quire.hardware.stage import Builder, Net
 from quire.hardware.statics import Statics, cast_arguments
-from quire.hardware.stream import Codes, Integers, Stream, with_scale
+from quire.hardware.stream import Codes, Integers, Stream
 from quire.hardware.timing import (
     PASSES_READY,
     SAMPLES,
@@ -250,6 +250,7 @@ class Lowering:
         found = casts[0]
         codes = codes_of(found)
         codes.check()
+        check_axis(found)
         shape = sample_shape(node)
         lanes = self.wanted(node, codes, shape[-1])
         name = self.names.free(identifier(node.name))
@@ -423,8 +424,6 @@ class Lowering:
         if codes.dynamic_scale is not None:
             lanes = self.wanted(node, codes, net.shape[-1])
             return casts.block_cast(self.converted(net, lanes), codes)
-        if codes.scale is None:
-            raise HardwareError(_dynamic_scale(codes.format))
         return casts.threshold_cast(net, codes)
 
     def _unary(self, node: Node) -> Chain:
@@ -462,12 +461,3 @@ def _cycles(layer: Layer, lanes: Lanes) -> int:
 def _settled(net: Net) -> Net:
     """A net whose max(0, x) is done."""
     return cells.to_integers(net) if net.rectified else net
-
-
-def _dynamic_scale(format: Format) -> str:
-    assert isinstance(format, Block)
-    return (
-        f"{format} on an activation finds a real scale in the data, which takes a division: "
-        "calibrate a static scale (quire.precision.calibrate(graph, data, plan)), or take a power "
-        f"of two, such as {with_scale(format, 'pow2(4)')}"
-    )

@@ -18,10 +18,10 @@ from quire.hardware.elementwise import negation, product, quotient, weighted_sum
 from quire.hardware.linear import Weight, linear
 from quire.hardware.lookup import Chain
 from quire.hardware.names import identifier
-from quire.hardware.nodes import layer_name, needs_format, sample_shape
+from quire.hardware.nodes import check_axis, codes_of, layer_name, needs_format, sample_shape
 from quire.hardware.stage import Net
 from quire.hardware.stream import Codes, Integers
-from quire.hardware.unroll import UNROLLED, unrolled
+from quire.hardware.unroll import UNROLLED, check_whole_row, unrolled
 
 if TYPE_CHECKING:
     from quire.hardware.lower import Lowering
@@ -33,8 +33,11 @@ def _linear(self: Lowering, node: Node) -> Net:
     assert isinstance(weight, Node)
     if weight not in self.statics:
         raise HardwareError("a product of two activations has no hardware: a weight is a constant")
+    check_axis(weight)
     m_in, m_out = self.lanes_of(node)
     name = layer_name(node)
+    if self.lanes[name] == "unroll":
+        check_whole_row(codes_of(source), m_in)
     stream = self.stream(source, m_in)
     if not isinstance(stream.values, Codes):
         raise HardwareError(

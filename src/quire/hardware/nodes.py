@@ -9,7 +9,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 
 from quire.errors import HardwareError
-from quire.formats import parse
+from quire.formats import Block, parse
+from quire.formats.layout import WHOLE_TENSOR
 from quire.graph.rewrite import arguments
 from quire.graph.types import type_of
 from quire.hardware.names import identifier
@@ -56,12 +57,15 @@ def cast_key(node: Node) -> Any:
 
 
 def check_axis(node: Node) -> None:
-    _, name, axis, _ = cast_arguments(node)
-    found = type_of(node)
+    """HardwareError where blocks that have a scale each do not run along the last axis."""
+    _, name, axis, scale = cast_arguments(node)
+    found, block = type_of(node), parse(name)
     last = -1 if found is None else len(found.shape) - 1
-    if parse(name).is_block and axis not in (-1, last):
+    one_scale = scale is not None or (isinstance(block, Block) and block.size == WHOLE_TENSOR)
+    if block.is_block and not one_scale and axis not in (-1, last):
         raise HardwareError(
-            f"blocks of {name} run along axis {axis}: a stream has them on the last"
+            f"blocks of {name} run along axis {axis}: hardware has them along the last, {last}; "
+            "leave the axis of the entry out"
         )
 
 

@@ -98,6 +98,12 @@ class Codes:
                 f"{self} has a zero point or a second scale, which hardware has not: take one "
                 f"scale, static where it is real, as of {plain}"
             )
+        if self.scale is None and self.dynamic_scale is None:
+            raise HardwareError(
+                f"{self} on an activation finds a real scale in the data, which takes a division: "
+                "calibrate a static scale (quire.precision.calibrate(graph, data, plan)), or take "
+                f"a power of two, such as {with_scale(block, 'pow2(4)')}"
+            )
         if self.dynamic_scale is not None and block.size == WHOLE_TENSOR:
             raise HardwareError(
                 f"{self} finds one scale in all samples at once: take blocks along the last axis, "

@@ -19,7 +19,7 @@ from quire.hardware.adders import Adder, AdderGraph, Integer, Term, solve
 from quire.hardware.design import Wire
 from quire.hardware.linear import MAX_ACCUMULATOR, Weight
 from quire.hardware.stage import Net, part
-from quire.hardware.stream import Integers, odd_part
+from quire.hardware.stream import Codes, Integers, odd_part
 from quire.hardware.timing import Step
 
 LEVELS = 8
@@ -54,6 +54,15 @@ class Vector:
         more = bits - kept
         fill = f"{{{more}{{{self.data}[{self.bits - 1}]}}}}" if self.signed else f"{more}'d0"
         return f"{{{fill}, {part(self.data, first, kept)}}}" if kept else fill
+
+
+def check_whole_row(values: Codes, row: int) -> None:
+    """HardwareError unless a row of these values is one beat."""
+    if values.block_size is not None and values.block_size < row:
+        raise HardwareError(
+            f"an unrolled layer takes a row of {row} values in one beat, and blocks of {values} "
+            f"are shorter: take blocks of {row} or more, or lanes (M_in, M_out) for this layer"
+        )
 
 
 def unrolled(

@@ -73,6 +73,8 @@ def test_every_node_without_hardware_is_listed_with_its_path(tmp_path: Path):
         ({"0.weight": "int8"}, "bf16"),
         ({"0.weight": "nvfp4"}, "scale=bf16"),
         ({"0.weight": "uint4_g128"}, "zero points"),
+        ({"0.weight": Entry(parse("mxint8"), axis=0)}, "leave the axis of the entry out"),
+        ({"0.weight": Entry(parse("mxint8"), axis=(0, 1))}, "leave the axis of the entry out"),
         ({"2.input": "int8"}, "quire.precision.calibrate(graph, data, plan)"),
         ({"2.input": Entry(parse("int8"), scale=0.3)}, "bf16"),
         ({"2.input": 'block(fixed(8,6),size="tensor",scale=pow2(4))'}, "last axis"),
@@ -84,6 +86,20 @@ def test_formats_without_hardware_name_what_to_take(
     message = refusal(tmp_path / "out", plan)
     assert said in message
     assert message.splitlines()[1].startswith(("  0:", "  2:"))
+
+
+def test_an_input_is_refused_what_its_stream_cannot_carry(tmp_path: Path):
+    # The host would find another scale in each batch, of which the stream has none.
+    message = refusal(tmp_path / "out", {"input.input_1": "int8", "0.input": "int8"})
+    assert "  input_1: int8 on an activation finds a real scale in the data" in message
+    # Blocks across rows.
+    model, x = nn.Linear(6, 5), torch.randn(2, 4, 6)
+    graph = quire.capture(model, (x,))
+    across = Entry(parse("bfp(4,scale_bits=4,size=4)"), axis=1)
+    plan = quire.Plan.uniform(graph, "fixed(8,5)") | {"linear.input": across}
+    plan = plan.for_hardware(graph, (x,), quiet=True)
+    with pytest.raises(HardwareError, match=r"input_1: blocks of .* run along axis 1"):
+        quire.emit(quire.quantize(graph, plan), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -222,3 +238,8 @@ def test_a_bias_that_is_not_finite_is_named(tmp_path: Path, value: str):
         model.get_parameter("0.bias")[2] = float(value)
     message = refusal(tmp_path / "out", {}, model)
     assert message.endswith(f"  0: 0.bias holds NaN or Inf, {NOT_DECODED}")
+
+
+def test_a_scalar_weight_that_is_too_wide_has_no_scales_to_name(tmp_path: Path):
+    message = refusal(tmp_path / "out", {"0.weight": "bf16"}, nn.Sequential(nn.Linear(6, 5)))
+    assert "The widest operand is the weight, bf16; a format with fewer exponents" in message
