@@ -11,8 +11,10 @@ CONFIGS: tuple[Config, ...] = (
     Warpgroups(tokens=32, stages=4, splits=2, resident=2, groups=2),
     Warpgroups(tokens=64, stages=4, splits=2, resident=2),
     Warpgroups(tokens=64, stages=5, groups=2),
+    Warpgroups(tokens=64, stages=6, splits=2, groups=2),
     Warpgroups(tokens=128, stages=3, groups=2),
     Warpgroups(tokens=128, stages=4, shares=2),
+    Warpgroups(tokens=160, stages=5, groups=3, chunks=1),
     *(Warpgroups(tokens=256, stages=s, groups=2, chunks=1) for s in (4, 5)),
     Warpgroups(tokens=256, stages=5, groups=2, chunks=1, shares=2),
 )

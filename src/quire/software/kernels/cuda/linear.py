@@ -73,7 +73,7 @@ class Warps(Config):
 
 @dataclass(frozen=True)
 class Warpgroups(Config):
-    """`mx_linear_sm90.cu`: wgmma on Hopper (tokens: 8 to 256).
+    """`mx_linear_sm90.cu`: wgmma on Hopper (tokens: 8, or a multiple of 16 up to 256).
 
     groups: warpgroups that multiply, each 64 rows of w. chunks: of 64 along K in a stage, 1 or 2.
     shares: blocks of a cluster that each load a part of x for all of them.

@@ -17,6 +17,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#define CUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED  // wgmma of any multiple of 8 rows of x
 #include <cute/arch/cluster_sm90.hpp>
 #include <cute/arch/copy_sm90.hpp>
 #include <cute/arch/copy_sm90_tma.hpp>
@@ -46,9 +47,11 @@ constexpr int kRows = 64 * kGroups;
 #endif
 static_assert(kChunks == 1 || kChunks == 2, "K is padded to two chunks");
 static_assert(kTokens / kShares % 8 == 0, "a part of x is whole groups of 8 rows");
+static_assert(kTokens == 8 || kTokens % 16 == 0, "results are stored 16 rows of x at a time");
 
 // Big accumulators need more registers than an even share; the copying threads give theirs up.
-constexpr bool kReallocates = kTokens >= 256;
+constexpr bool kReallocates = kGroups * kTokens >= 480;
+constexpr int kCopying = kGroups == 2 ? 40 : 32, kMultiplying = kGroups == 2 ? 232 : 160;
 constexpr int kConsumers = 128 * kGroups;
 constexpr int kThreads = kConsumers + (kReallocates ? 128 : 32);
 
@@ -61,8 +64,9 @@ using Product = decltype(make_tiled_mma(
                          GMMA::Major::K, GMMA::Major::K>()));
 using Fragment = Layout<Shape<Shape<_2, _2, _2>, _1, _4>, Stride<Stride<_1, _2, _4>, _0, _8>>;
 
-// Rows of x whose results a warpgroup transposes at a time.
-constexpr int kResultTokens = kSplits > 1 ? 1 : kTokens < 64 ? kTokens : 64;
+// Rows of x whose results a warpgroup transposes at a time: a power of two that divides kTokens.
+constexpr int kDivisor = kTokens & -kTokens;
+constexpr int kResultTokens = kSplits > 1 ? 1 : kDivisor < 64 ? kDivisor : 64;
 
 struct alignas(1024) Shared {
   struct alignas(1024) Stage {
@@ -315,14 +319,14 @@ mx_linear(CUtensorMap const __grid_constant__ x_map, Parameters const p) {
 
   int const warpgroup = threadIdx.x / 128;
   if (warpgroup == kGroups) {
-    if constexpr (kReallocates) cutlass::arch::warpgroup_reg_dealloc<40>();
+    if constexpr (kReallocates) cutlass::arch::warpgroup_reg_dealloc<kCopying>();
     if (threadIdx.x == kConsumers) {
       Position at;
       for (int i = first; i < tiles; i += step)
         copy_in(shared, x_map, p, tile_at(i), rank, begin, end, at);
     }
   } else {
-    if constexpr (kReallocates) cutlass::arch::warpgroup_reg_alloc<232>();
+    if constexpr (kReallocates) cutlass::arch::warpgroup_reg_alloc<kMultiplying>();
     int const thread = threadIdx.x % 128;
     Position reading, releasing;
     for (int i = first; i < tiles; i += step) {
