@@ -122,14 +122,16 @@ def run_yosys(script: str, cwd: Path, log: Path, watch: Watch | None = None) -> 
     """Run a Yosys script (commands, one a line) in `cwd`; HardwareError if it fails."""
     YOSYS.require()
     log.parent.mkdir(parents=True, exist_ok=True)
-    file = log.with_suffix(".ys").resolve()
+    file = log.with_suffix(".ys")
     file.write_text(script)
-    # A Yosys error ends the interpreter, hence a child of its own.
+    # A Yosys error ends the interpreter, hence a child of its own. A command of Yosys splits the
+    # paths of its files at spaces: one seen from `cwd` has those of no folder above.
     program = (
         _WITH_PARENT
         + "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
     )
-    run("Yosys", [sys.executable, "-c", program, str(file)], cwd, log, watch=watch)
+    script_file = os.path.relpath(file, cwd)
+    run("Yosys", [sys.executable, "-c", program, script_file], cwd, log, watch=watch)
 
 
 def run_nextpnr_ecp5(

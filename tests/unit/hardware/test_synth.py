@@ -239,11 +239,12 @@ def test_a_placed_design_has_a_frequency_and_a_critical_path_between_layers(chai
 
 
 def test_gates_are_transistors_or_areas_in_units_of_a_nand(tmp_path: Path):
-    folder = write_folder(tmp_path, {"fc1__cast": "clamp"})
+    # Spaces, at which a command of Yosys would split a path.
+    folder = write_folder(tmp_path / "a folder", {"fc1__cast": "clamp"})
     (folder / "rtl" / "clamp.sv").write_text(AND_OF_REGISTERS)
     # Two flip-flops of 16 transistors and an AND of 6, the NAND having 4.
     assert synthesize(folder, "gates").total == Resources(FF=2, gates=(2 * 16 + 6) / 4)
-    library = tmp_path / "small.lib"
+    library = tmp_path / "a small.lib"
     library.write_text(LIBRARY)
     # Two flip-flops, a NAND and an inverter, or two inverters and a NOR.
     found = synthesize(folder, "gates", liberty=library).total
