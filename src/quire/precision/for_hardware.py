@@ -190,7 +190,13 @@ def _needs_output(plan: Plan, known: dict[str, Site], node: Node) -> bool:
 
 
 def _reads(site: Site, node: Node) -> bool:
-    return any(user.name == site.node and user.args[site.arg or 0] is node for user in node.users)
+    return any(user.name == site.node and _read(user, site.arg or 0) is node for user in node.users)
+
+
+def _read(user: Node, place: int) -> object:
+    arguments = user.args[0] if user.op == "output" else user.args
+    assert isinstance(arguments, tuple | list)
+    return arguments[place]
 
 
 def _type_inputs(plan: Plan, graph: GraphModule, known: dict[str, Site], data: Data) -> None:
