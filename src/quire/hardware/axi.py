@@ -20,15 +20,16 @@ Bits = npt.NDArray[np.uint8]
 def encode(stream: Stream, x: Tensor) -> Beats:
     """The beats of a batch, uint8 (samples, beats, bytes).
 
-    x: float, (samples, *shape), rounded here into the format of the stream. Raises HardwareError
-    for what is no tensor, for another shape and for no samples, and FormatError for another dtype,
-    for NaN, and for Inf where the format has none.
+    x: float, (samples, *shape), rounded here into the format of the stream; (samples,) for rows
+    of one number. Raises HardwareError for what is no tensor, for another shape and for no samples,
+    and FormatError for another dtype, for NaN, and for Inf where the format has none.
     """
     values = stream.values
     assert isinstance(values, Codes)
     _check(stream, x)
     try:
-        encoded = values.format.encode(x.detach().cpu(), -1, scale=values.scale)
+        rows = x.detach().cpu().reshape(len(x), *stream.shape)
+        encoded = values.format.encode(rows, -1, scale=values.scale)
     except FormatError as error:
         raise FormatError(f"input {stream.name}: {error}") from None
     codes = _rows(encoded.codes.numpy(), stream, stream.row)
@@ -49,7 +50,8 @@ def _check(stream: Stream, x: object) -> None:
     if not isinstance(x, Tensor):
         kind = type(x).__name__
         raise HardwareError(f"input {stream.name} is a {kind}: give a float tensor ({wanted})")
-    if x.ndim != len(stream.shape) + 1 or tuple(x.shape[1:]) != stream.shape:
+    shapes = [stream.shape, ()] if stream.shape == (1,) else [stream.shape]
+    if x.ndim == 0 or tuple(x.shape[1:]) not in shapes:
         raise HardwareError(f"input {stream.name} has the shape {tuple(x.shape)}: give ({wanted})")
     if len(x) == 0:
         raise HardwareError(f"input {stream.name} has no samples: give 1 or more")
@@ -78,9 +80,12 @@ def decode(stream: Stream, beats: Beats) -> Tensor:
 
 
 def from_bytes(stream: Stream, data: bytes) -> Beats:
-    """Bytes as uint8 (samples, beats, bytes); HardwareError for a part of a sample."""
+    """Bytes as uint8 (samples, beats, bytes); HardwareError for a part of a sample, or nothing."""
     sample = stream.beats * stream.beat_bytes
-    if len(data) % sample:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        kind = type(data).__name__
+        raise HardwareError(f"output {stream.name} is a {kind}: give its bytes, {sample} a sample")
+    if not data or len(data) % sample:
         raise HardwareError(
             f"{len(data)} bytes of {stream.name} are no whole samples of {sample} bytes"
         )

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
-from torch.utils._pytree import tree_leaves
+from torch.fx import GraphModule
 
 from quire.errors import HardwareError
 from quire.hardware.axi import Beats, decode, encode
 from quire.hardware.design import Design
+from quire.hardware.reference import exact_outputs, node_values
 from quire.hardware.simulate import SimulationRun, Stalls, Traffic, Waveform, run_simulation
 from quire.hardware.stream import Stream
-from quire.ops.exact_value import Exact
-from quire.precision.exact import ExactInterpreter, exact, leave
-from quire.precision.inputs import flat_inputs
 
 CHUNK = 4096
 """Samples that the exact graph takes at a time."""
@@ -32,7 +29,8 @@ TIMED = 5
 class Run:
     """What a simulation gave.
 
-    outputs: float32 (samples, *shape), one for each output. probes: likewise, by stream.
+    outputs: float32 (samples, *shape), one for each output; (samples, 1) where the graph gives one
+    number a sample. probes: likewise, by stream.
     latency: cycles of a lone sample, from its first accepted beat to its last beat out.
     interval: cycles a sample in steady state; None for fewer than three samples.
     predicted: the same two figures of the design (latency, interval).
@@ -157,23 +155,18 @@ def _compared(
     """The number of values that were compared; HardwareError at the first that differs."""
     graph = design.graph
     assert graph is not None
-    reference = exact(graph)
     samples = len(inputs[0])
     compared = 0
     for first in range(0, samples, CHUNK):
         part = slice(first, first + CHUNK)
-        wanted = reference(*(x[part] for x in inputs))
-        results = [wanted] if isinstance(wanted, Tensor) else _flat(wanted)
-        for stream, result, output in zip(design.outputs, results, outputs, strict=True):
+        results = exact_outputs(graph, [x[part] for x in inputs])
+        for stream, found, output in zip(design.outputs, results, outputs, strict=True):
+            result = found.reshape(output[part].shape)  # one number a sample is a row of one
             if _first_difference(result, output[part]) is not None:
                 _blame(design, graph, inputs, beats, part, options)
                 raise HardwareError(_mismatch(stream, first, result, output[part]))
             compared += result.numel()
     return compared
-
-
-def _flat(results: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
 
 
 def _first_difference(wanted: Tensor, got: Tensor) -> int | None:
@@ -191,7 +184,8 @@ def _mismatch(stream: Stream, sample: int, wanted: Tensor, got: Tensor) -> str:
     return (
         f"stage {stream.name}: sample {sample + row // stream.rows}, beat {beat}, lane "
         f"{place % stream.lanes} is {float(got.flatten()[index])!r}, and "
-        f"{float(wanted.flatten()[index])!r} in the exact graph"
+        f"{float(wanted.flatten()[index])!r} in the exact graph; if its plan or its "
+        "weights changed since quire.emit, emit again"
     )
 
 
@@ -208,7 +202,7 @@ def _blame(
     names = [stream.name for stream in design.streams]
     some = {name: data[part] for name, data in beats.items()}
     run = run_simulation(design.folder, some, probes=names, **options)
-    wanted = dict(_node_values(graph, [x[part] for x in inputs]))
+    wanted = node_values(graph, [x[part] for x in inputs])
     for stream in design.streams:
         got = _probed(design, stream.name, run)
         result = wanted.get(stream.node)
@@ -217,26 +211,3 @@ def _blame(
         result = result.reshape(got.shape)
         if _first_difference(result, got) is not None:
             raise HardwareError(_mismatch(stream, part.start, result, got))
-
-
-def _node_values(graph: GraphModule, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The exact value of each node, as it leaves the graph."""
-    interpreter = _Keeping(graph)
-    with torch.no_grad():
-        interpreter.run(*flat_inputs(graph, tuple(inputs), {}), enable_io_processing=False)
-    for node, value in interpreter.kept.items():
-        yield node.name, leave(value)
-
-
-class _Keeping(ExactInterpreter):
-    """Keeps what every node gave."""
-
-    def __init__(self, graph: GraphModule) -> None:
-        super().__init__(graph)
-        self.kept: dict[Node, Exact] = {}
-
-    def run_node(self, n: Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Exact):
-            self.kept[n] = result
-        return result

@@ -13,6 +13,7 @@ from quire.errors import HardwareError
 from quire.hardware.contents import check_unchanged
 from quire.hardware.design import Design, Instance, Memory, Stage, Wire
 from quire.hardware.manifest import values_from_json, values_json
+from quire.hardware.reference import check_graph
 from quire.hardware.stream import Stream
 from quire.hardware.timing import Step
 
@@ -62,7 +63,7 @@ def load(folder: Path, graph: GraphModule | None) -> Design:
     check_unchanged(folder)
     try:
         data = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Design(
+        design = Design(
             data["name"],
             tuple(_stream(s) for s in data["inputs"]),
             tuple(_stream(s) for s in data["outputs"]),
@@ -74,6 +75,9 @@ def load(folder: Path, graph: GraphModule | None) -> Design:
         raise HardwareError(
             f"'{folder}' is not a folder that quire.emit wrote, or it was changed: {error}"
         ) from None
+    if graph is not None:
+        check_graph(graph, design.inputs, design.outputs)
+    return design
 
 
 def _stream(data: dict[str, Any]) -> Stream:

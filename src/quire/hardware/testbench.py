@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.fx import GraphModule
-from torch.utils._pytree import tree_leaves
 
 from quire.errors import HardwareError
 from quire.hardware.axi import Beats, decode, encode
 from quire.hardware.design import Design
 from quire.hardware.layout import tables
+from quire.hardware.reference import unrounded_outputs
 from quire.hardware.stream import Codes, Integers, Stream
 from quire.ops.digits import LIMB
 from quire.ops.exact_value import Exact
-from quire.precision.exact import ExactInterpreter
-from quire.precision.inputs import flat_inputs
 
 RANDOM = 16
 """Samples of random codes."""
@@ -95,24 +92,11 @@ def _starts(inputs: Sequence[Tensor]) -> range:
 
 def _expected(design: Design, q: GraphModule, inputs: Sequence[Tensor]) -> list[Beats]:
     """The beats of each output of the exact graph."""
-    results = tree_leaves(_Unrounded.results(q, inputs))
+    results = unrounded_outputs(q, inputs)
     return [
         _beats(stream, result, len(inputs[0]))
         for stream, result in zip(design.outputs, results, strict=True)
     ]
-
-
-class _Unrounded(ExactInterpreter):
-    """Gives results as exact values, not as the float32 tensors that leave a graph."""
-
-    def output(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return args[0]
-
-    @classmethod
-    def results(cls, q: GraphModule, inputs: Sequence[Tensor]) -> Any:
-        with torch.no_grad():
-            given = flat_inputs(q, tuple(inputs), {})
-            return cls(q).run(*given, enable_io_processing=False)
 
 
 def _beats(stream: Stream, result: Exact, samples: int) -> Beats:

@@ -130,3 +130,99 @@ PAUSES = "give how likely a pause is in a cycle, from 0 to below 1, as one numbe
 def test_options_that_are_not_legal(hw: Design, options: dict[str, Any], message: str):
     with pytest.raises(QuireError, match=re.escape(message)):
         hw.simulate(X, Y, **options)
+
+
+def emitted(folder: Path, model: nn.Module, example: Any, data: Any) -> Design:
+    """The design of a model in fixed(8,5), read back from its folder with the graph."""
+    torch.manual_seed(0)
+    graph = quire.capture(model, example)
+    plan = quire.Plan.uniform(graph, "fixed(8,5)").for_hardware(graph, data, quiet=True)
+    q = quire.quantize(graph, plan)
+    quire.emit(q, folder)
+    return Design.load(folder, q)
+
+
+class Nested(nn.Module):
+    """Inputs in a dict, outputs in a dict, one of them twice and one that is an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 2), nn.Linear(3, 2)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        y = self.b(batch["y"])
+        return {"sum": self.a(batch["x"]) + y, "parts": [y, y], "x": batch["x"]}
+
+
+def test_inputs_and_outputs_may_be_nested(inputs: tuple[Tensor, Tensor], tmp_path: Path):
+    batch = dict(zip("xy", inputs, strict=True))
+    design = emitted(tmp_path / "out", Nested(), (batch,), (batch,))
+    run = design.simulate(*inputs)
+    assert design.graph is not None
+    wanted = quire.exact(design.graph)(batch)
+    total, first, second, x = run.outputs
+    assert torch.equal(total, wanted["sum"])
+    assert torch.equal(first, wanted["parts"][0])
+    assert torch.equal(second, wanted["parts"][1])
+    assert torch.equal(x, wanted["x"])
+    assert run.compared == SAMPLES * (2 + 2 + 2 + 4)
+
+
+class OneNumber(nn.Module):
+    """One number a sample in, one out, neither with an axis of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(1, 3), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(self.a(x.unsqueeze(-1)))).squeeze(-1)
+
+
+def test_one_number_a_sample_is_a_row_of_one(tmp_path: Path):
+    x = torch.linspace(-2, 2, 9)
+    design = emitted(tmp_path / "out", OneNumber(), (x[:2],), (x,))
+    assert design.inputs[0].shape == design.outputs[0].shape == (1,)
+    assert design.graph is not None
+    wanted = quire.exact(design.graph)(x)
+    for given in (x, x[:, None]):
+        run = design.simulate(given)
+        assert torch.equal(run.output, wanted[:, None])
+        assert run.compared == len(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (nn.Linear(4, 2), (X,), "takes samples of (4), and the design has (4) and (3): give"),
+        (Nested(), ({"x": X, "y": Y},), "gives samples of (2) and (2) and (2) and (4), and the"),
+    ],
+)
+def test_a_graph_of_another_model_is_refused(
+    hw: Design, model: nn.Module, example: Any, message: str
+):
+    assert hw.folder is not None
+    with pytest.raises(QuireError, match=re.escape(message)):
+        Design.load(hw.folder, quire.capture(model, example))
+
+
+def test_a_graph_of_another_plan_is_what_a_difference_hints_at(
+    hw: Design, inputs: tuple[Tensor, Tensor]
+):
+    assert hw.folder is not None
+    other = quire.capture(Twice(), inputs)
+    with pytest.raises(QuireError, match="if its plan or its weights changed since"):
+        Design.load(hw.folder, other).simulate(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "0 bytes of add_6 are no whole samples of "),
+        (b"abc", "3 bytes of add_6 are no whole samples of "),
+        ("text", "output add_6 is a str: give its bytes, "),
+    ],
+)
+def test_bytes_that_are_no_samples(hw: Design, data: Any, message: str):
+    with pytest.raises(QuireError, match=re.escape(message)):
+        hw.decode(data)
