@@ -17,7 +17,10 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#define CUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED  // wgmma of any multiple of 8 rows of x
+// CuTe has wgmma of other sizes too, which take three times as long to build.
+#if QUIRE_TOKENS & (QUIRE_TOKENS - 1) && QUIRE_TOKENS != 96 && QUIRE_TOKENS != 192
+#define CUTE_SM90_EXTENDED_MMA_SHAPES_ENABLED
+#endif
 #include <cute/arch/cluster_sm90.hpp>
 #include <cute/arch/copy_sm90.hpp>
 #include <cute/arch/copy_sm90_tma.hpp>
