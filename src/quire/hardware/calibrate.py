@@ -27,7 +27,6 @@ from quire.hardware.toolchain import YOSYS, run_yosys
 
 RTL = Path(__file__).parent / "rtl"
 TARGET = "xc7"
-CONTAINED = ("quire_rom",)
 SLACK = 10  # added to what errors are relative to, so that small cells do not count too much
 KEPT = ("LUT", "FF", "DSP", "BRAM")
 
@@ -95,8 +94,14 @@ def _least_squares(terms: Sequence[Sequence[float]], amounts: Sequence[int]) -> 
 
 def _groups(cells: Sequence[str]) -> list[list[str]]:
     """Cells that are measured in one run: a cell and what it contains are in two."""
-    inner = [cell for cell in cells if cell in CONTAINED]
+    inner = [cell for cell in cells if _is_contained(cell)]
     return [group for group in ([c for c in cells if c not in inner], inner) if group]
+
+
+def _is_contained(cell: str) -> bool:
+    """Whether another cell of the library has instances of this one."""
+    others = (file for file in RTL.glob("*.sv") if file.stem != cell)
+    return any(re.search(rf"\b{cell}\b", file.read_text()) for file in others)
 
 
 def _copied(folder: Path, file: Path, apart: bool) -> str:
