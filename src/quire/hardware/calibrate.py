@@ -34,7 +34,7 @@ KEPT = ("LUT", "FF", "DSP", "BRAM")
 def main(cells: Sequence[str]) -> None:
     """Measure these cells (all by default), fit the curves and write both into the data file."""
     kept = json.loads(DATA.read_text())["cells"] if DATA.exists() else {}
-    for group in _groups(cells or list(SWEEPS)):
+    for group in groups(cells or list(SWEEPS)):
         points = {cell: SWEEPS[cell]() for cell in group}
         for cell, found in measure(points).items():
             kept[cell] = [
@@ -92,7 +92,7 @@ def _least_squares(terms: Sequence[Sequence[float]], amounts: Sequence[int]) -> 
     return [float(f"{w:.4g}") for w in weights]
 
 
-def _groups(cells: Sequence[str]) -> list[list[str]]:
+def groups(cells: Sequence[str]) -> list[list[str]]:
     """Cells that are measured in one run: a cell and what it contains are in two."""
     inner = [cell for cell in cells if _is_contained(cell)]
     return [group for group in ([c for c in cells if c not in inner], inner) if group]
