@@ -34,13 +34,15 @@ def lookup(chain: Chain, codes: Codes, cast_node: Node) -> Net:
     """The net behind a table of the chain's functions and a cast to a scalar format."""
     net = chain.net
     assert isinstance(net.values, Codes)
-    _, name, _, scale = cast_arguments(cast_node)
-    emitted = exact_cast(_results(chain), name, -1, scale)
+    _, number_format, _, scale = cast_arguments(cast_node)
+    emitted = exact_cast(_results(chain), number_format, -1, scale)
     assert emitted.origin is not None
     words = codes.element.codes_of(emitted.origin.emitted.nan_to_num(0, 0, 0)).tolist()
     style = "block" if codes.bits * len(words) > LOGIC_ROM_BITS else "logic"
     builder = net.builder
-    memory = Memory(f"{builder.name}__table", codes.bits, tuple(words), style)
+    name = f"{builder.name}__table"
+    before = sum(memory.name.startswith(name) for memory in builder.memories)
+    memory = Memory(f"{name}_{before + 1}" if before else name, codes.bits, tuple(words), style)
     builder.memories.append(memory)
     valid, ready, data = net.stepped("table", net.lanes * codes.bits)
     builder.steps.append(Step("delay", (2,)))

@@ -226,3 +226,14 @@ def test_a_graph_of_another_plan_is_what_a_difference_hints_at(
 def test_bytes_that_are_no_samples(hw: Design, data: Any, message: str):
     with pytest.raises(QuireError, match=re.escape(message)):
         hw.decode(data)
+
+
+def test_tables_one_after_the_other_keep_their_words(tmp_path: Path):
+    # The plan gives the result of the first function formats, so that they are not one table.
+    x = torch.linspace(-3, 3, 96).reshape(-1, 4)
+    model = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Tanh(), nn.Linear(4, 2))
+    design = emitted(tmp_path / "out", model, (x[:2],), (x,))
+    tables = [memory for memory in design.memories if "table" in memory.name]
+    assert [memory.name for memory in tables] == ["m0__table", "m0__table_2"]
+    assert tables[0].words != tables[1].words
+    assert design.simulate(x).compared == 2 * len(x)
