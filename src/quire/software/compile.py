@@ -102,7 +102,8 @@ class Compiled(nn.Module):
         self._plan, self._options = plan, options
         self._graphs: dict[Hashable, _Captured | Callable[..., Any]] = {}
         self.training = model.training
-        # Not looked for in every call: a large model has thousands of modules.
+        # Not looked for in every call: attributes of modules are slow, and there may be thousands.
+        self._is_graph = _is_graph(model)
         self._dropouts = [m for m in model.modules() if isinstance(m, _DropoutNd)]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -148,7 +149,7 @@ class Compiled(nn.Module):
 
     def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The graph for such arguments, captured at their first call."""
-        key = None if _is_graph(self.model) else _signature(args, kwargs)
+        key = None if self._is_graph else _signature(args, kwargs)
         if key not in self._graphs:
             with COMPILING:
                 if key not in self._graphs:  # another thread may have made it
@@ -170,7 +171,7 @@ class Compiled(nn.Module):
         return _Captured(graph, {})
 
     def _captured(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> GraphModule:
-        if _is_graph(self.model):
+        if self._is_graph:
             assert isinstance(self.model, GraphModule)
             return self.model
         if args and kwargs:
