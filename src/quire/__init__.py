@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quire import formats
     from quire.errors import QuireError
-    from quire.explore import Task, search
+    from quire.explore import Task, search, sensitivity
     from quire.graph import capture, sites
     from quire.hardware import Design, emit
     from quire.precision import Plan, cast, cost, exact, load, quantize, save
@@ -20,6 +20,7 @@ _HOMES = {
     "QuireError": "quire.errors",
     "Task": "quire.explore",
     "search": "quire.explore",
+    "sensitivity": "quire.explore",
     "Design": "quire.hardware",
     "emit": "quire.hardware",
     "capture": "quire.graph",
@@ -64,5 +65,6 @@ __all__ = [
     "quantize",
     "save",
     "search",
+    "sensitivity",
     "sites",
 ]

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from random import Random
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from quire.errors import StudyError
+from quire.explore.cost_tables import Array, padded
 from quire.explore.limits import Terrain
-from quire.explore.sampling import STEPS, Proposal
+from quire.explore.sampling import STEPS, Proposal, measured_objective
+from quire.explore.size import Size
 from quire.explore.space import Genome
 
 FLOOR = 0.2  # of the median excess: a plan below it is good, how good is noise of the metric
@@ -30,8 +30,6 @@ FIT_STEPS = 12  # each changes log s by at most 1; the fit needs no more digits 
 SPREAD = 2.0  # prior variance of log s between sites
 RESIDUAL = 0.1  # variance of the log of a loss around the model
 
-Array = NDArray[np.float64]
-
 
 class GuidedProposer:
     """The sampler of this module.
@@ -40,19 +38,11 @@ class GuidedProposer:
     """
 
     def __init__(self, terrain: Terrain, noise: Sequence[Sequence[float]], seed: int) -> None:
-        goal = terrain.objectives
-        measured = [m for m in goal.directions if m not in terrain.cost_names]
-        if not measured:
-            raise StudyError(
-                "sampler 'guided' needs an objective that evaluate measures; "
-                f"{', '.join(goal.directions)} cost nothing to compute: take nsga2"
-            )
         self._terrain, self._random = terrain, Random(seed)
         self._generator = np.random.default_rng(seed)
-        self._objective = list(goal.directions).index(measured[0])
-        self._sign = -1.0 if goal.directions[measured[0]] == "max" else 1.0
-        self._noise = _matrix(noise, np.inf)
-        self._size = _Size(terrain)
+        self._objective, self._sign = measured_objective(terrain, "guided")
+        self._noise = padded(noise, np.inf)
+        self._size = Size(terrain)
         self._baseline = 0.0
         self._tried: list[tuple[float, float, Genome]] = []  # loss, size, plan
         self._rows: list[Array] = []
@@ -129,45 +119,3 @@ def _fit(noise: Array, excess: Array, floor: float, weights: Array) -> Array:
         curvature = (slope.T * weights) @ slope / RESIDUAL + np.eye(len(log_s)) / SPREAD
         log_s -= np.clip(np.linalg.solve(curvature, gradient), -1, 1)
     return log_s
-
-
-class _Size:
-    """The first cost that an objective or a limit names, as a sum over the groups.
-
-    shares: what each candidate (column) of each group adds to the cost of the cheapest plan.
-    """
-
-    def __init__(self, terrain: Terrain) -> None:
-        goal, space = terrain.objectives, terrain.space
-        named = [m for m in (*goal.directions, *goal.limits) if m in terrain.cost_names]
-        self._metric = named[0] if named else terrain.cost_names[0]
-        self._least = terrain.costs(space.cheapest)[self._metric]
-        rows = [self._group_shares(terrain, g) for g in range(len(space.groups))]
-        self.shares = _matrix(rows, 0.0)
-        most = self._least + float(self.shares.max(1).sum())
-        self._bound = min(most, goal.bounds.get(self._metric, most))
-        self._wanted = goal.directions.get(self._metric) == "min"
-
-    def _group_shares(self, terrain: Terrain, g: int) -> list[float]:
-        genome = list(terrain.space.cheapest)
-        costs: list[float] = []
-        for i in range(len(terrain.space.groups[g].candidates)):
-            genome[g] = i
-            costs.append(terrain.costs(tuple(genome))[self._metric])
-        return [cost - self._least for cost in costs]
-
-    def of(self, genome: Genome) -> float:
-        """The cost of a plan."""
-        return self._least + float(self.shares[np.arange(len(genome)), genome].sum())
-
-    def draw(self, random: Random) -> float:
-        """A size to aim at: any within the limit if small is good, else the limit."""
-        return random.uniform(self._least, self._bound) if self._wanted else self._bound
-
-
-def _matrix(rows: Sequence[Sequence[float]], fill: float) -> Array:
-    """Rows of different lengths as one array."""
-    matrix = np.full((len(rows), max(map(len, rows))), fill)
-    for row, values in zip(matrix, rows, strict=True):
-        row[: len(values)] = values
-    return matrix

@@ -21,7 +21,7 @@ class Terrain:
     def __init__(self, space: Space, objectives: Objectives, costs: Costs) -> None:
         self.space = space
         self.objectives = objectives
-        self._costs = costs
+        self.plan_costs = costs
         self.cost_names = tuple(self.costs(space.cheapest))
         self._tried: set[tuple[str, ...]] = set()
         if not self.admits(space.cheapest):
@@ -32,9 +32,15 @@ class Terrain:
                 "raise the limit, add a smaller format, or search more sites"
             )
 
+    @property
+    def named_costs(self) -> list[str]:
+        """The costs that objectives or limits name; where none does, the first."""
+        named = dict.fromkeys(m for m in self.objectives.names if m in self.cost_names)
+        return list(named) or [self.cost_names[0]]
+
     def costs(self, genome: Genome) -> Mapping[str, float]:
         """The costs of a plan by name."""
-        return self._costs(self.space.formats(genome))
+        return self.plan_costs(self.space.formats(genome))
 
     def admits(self, genome: Genome) -> bool:
         """Whether a plan meets the limits on costs."""

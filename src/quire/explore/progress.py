@@ -1,4 +1,4 @@
-"""The progress line of a search: trials, the best so far, rate, time left."""
+"""The progress lines of a search: trials, the best so far, rate, time left; and of its stages."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -78,6 +78,43 @@ class SearchProgress:
             return ""
         metrics = self._best.metrics
         return "best " + " ".join(f"{m} {metrics[m]:.4g}" for m in self._objectives.directions)
+
+
+class StageProgress:
+    """A context manager: shows how far a stage of `total` steps is; after Ctrl-C, what is kept."""
+
+    def __init__(self, name: str, total: int, on: bool) -> None:
+        self._name, self._total, self._done = name, total, 0
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+            disable=not on,
+        )
+        self._bar = self._progress.add_task(name, total=total)
+
+    def __enter__(self) -> "StageProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        if isinstance(error, KeyboardInterrupt):
+            kept = f"{self._name}: {self._done} of {self._total} are kept; the same call goes on."
+            self._progress.console.print(kept, highlight=False, markup=False)
+
+    def advance(self) -> None:
+        """Count a step."""
+        self._done += 1
+        self._progress.update(self._bar, advance=1)
 
 
 class _RateColumn(ProgressColumn):

@@ -18,6 +18,9 @@ ATTRIBUTE = "quire"
 """The key under which a study, and each trial, keeps what Optuna has no place for."""
 
 
+PREPARATION = "quire evaluations before the first trial"
+"""The key under which a study keeps what its sensitivities took."""
+
 KEPT = ("metrics", "label", "seconds", "error")
 """What is stored of a trial besides its plan, its state, and its place in the study."""
 

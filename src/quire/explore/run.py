@@ -1,7 +1,6 @@
 """`search`: propose plans within the limits, run them, keep what they give."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -11,9 +10,11 @@ from quire.explore.clock import Clock
 from quire.explore.guided import GuidedProposer
 from quire.explore.limits import Terrain
 from quire.explore.objectives import Objectives
+from quire.explore.program import Program
 from quire.explore.progress import SearchProgress
 from quire.explore.records import (
     ATTRIBUTE,
+    PREPARATION,
     Plans,
     check_same,
     create_study,
@@ -22,8 +23,12 @@ from quire.explore.records import (
     to_record,
     to_stored,
 )
+from quire.explore.refine import BUDGETS, MoveProposer
 from quire.explore.sampling import Proposal, Proposer, make_proposer
-from quire.explore.space import FormatLists, build_space
+from quire.explore.sensitivity import Sensitivities, measure
+from quire.explore.size import Size
+from quire.explore.space import FormatLists, Genome, build_space
+from quire.explore.storage import optuna_quiet
 from quire.explore.study import Study
 from quire.explore.task import Task
 from quire.explore.trial import BASELINE, UNIFORM, Trial
@@ -42,6 +47,8 @@ def search(
     workers: int = 1,
     storage: str = "study.journal",
     sampler: str | BaseSampler = "guided",
+    start: str = "uniform",
+    sensitivities: Sensitivities | None = None,
     seed: int = 0,
     qat_epochs: int = 0,
     costs: Costs | None = None,
@@ -62,8 +69,12 @@ def search(
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
     storage: a file for Optuna's journal, or the URL of another Optuna storage.
-    sampler: "guided" (`quire.explore.guided`), "tpe", "nsga2", "random", "grid", a class name of
-        `optuna.samplers`, or an Optuna sampler.
+    sampler: "guided" (`quire.explore.guided`), "program" (`quire.explore.refine`), "tpe", "nsga2",
+        "random", "grid", a class name of `optuna.samplers`, or an Optuna sampler.
+    start: "front": after the uniform plans those of the integer program, 20 within the limits where
+        an objective is a cost, else one, and the sampler goes on from there; "program" always does.
+    sensitivities: what `quire.sensitivity` gave for this task, which the program and "program" go
+        by; None: they are measured on the calibration data, choices that are dominated left out.
     qat_epochs: epochs that the task's `train` gives each plan before it is evaluated; the trained
         weights are not kept: train `quantize(graph, study.best())` again.
     costs: called with the captured graph, gives a function from a plan to more costs by name, such
@@ -77,6 +88,8 @@ def search(
     limits is found.
     """
     _check_arguments(task, objectives, limits)
+    if start not in STARTS:
+        raise StudyError(f"start={start!r}: give one of {', '.join(STARTS)}")
     _check_integers(trials=trials, workers=workers, seed=seed, qat_epochs=qat_epochs)
     if workers != 1:
         raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
@@ -85,10 +98,18 @@ def search(
     bench = Workbench(task, qat_epochs, clock, costs)
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
     terrain = Terrain(space, goal, bench.costs)
-    with _optuna_quiet():
+    with optuna_quiet():
         proposer = _proposer(sampler, bench, terrain, seed)
         stored = _open(name, storage, bench, terrain)
-        run = Run(bench, terrain, proposer, stored, clock)
+        front: list[Genome] = []
+        if start == "front" or isinstance(proposer, MoveProposer):
+            by = terrain.named_costs
+            try:
+                found = sensitivities or measure(bench, space, storage, "kl", by, progress)
+            except KeyboardInterrupt:
+                return Study.from_stored(stored, interrupted=True)
+            front = _front(found, proposer, terrain, stored)
+        run = Run(bench, terrain, proposer, stored, clock, front)
         clock.seconds.clear()  # what was spent before the first trial is no trial's
         with SearchProgress(name, run.earlier, trials, goal, progress) as line:
             interrupted = _watch(run.trials(trials), line, on_trial)
@@ -111,6 +132,9 @@ def _check_arguments(task: object, objectives: object, limits: object) -> None:
     if not isinstance(limits, Mapping | None):
         raise StudyError(f'limits are {limits!r}: write {{"bits": 4.0, "accuracy": ">= 0.9"}}')
 
+
+STARTS = ("uniform", "front")
+"""Which plans are tried first."""
 
 LEAST = {"trials": 1, "workers": 1, "seed": 0, "qat_epochs": 0}
 """The least value of each number that `search` takes."""
@@ -146,8 +170,10 @@ class Run:
         proposer: Proposer,
         stored: optuna.Study,
         clock: Clock,
+        front: Sequence[Genome] = (),
     ) -> None:
         self._bench, self._terrain, self._proposer = bench, terrain, proposer
+        self._front = front
         self._stored, self._clock = stored, clock
         self._plans = Plans(stored.user_attrs[ATTRIBUTE])
         self.count = 0
@@ -159,12 +185,14 @@ class Run:
             self._take(trial, to_record(trial, terrain, params, record.system_attrs))
 
     def trials(self, total: int) -> Iterator[Trial]:
-        """Run trials until the study has `total`: the uniform plans, then what is proposed."""
-        for label, genome in self._terrain.space.uniform().items():
+        """Run trials until the study has `total`: the uniform plans, the front, then proposals."""
+        space = self._terrain.space
+        given = [*space.uniform().items(), *(("", genome) for genome in self._front)]
+        for label, genome in given:
             if self.count >= total:
                 return
             if not self._terrain.is_known(genome) and self._terrain.admits(genome):
-                yield self._try(Proposal(genome, self._terrain.space.params(genome)), label)
+                yield self._try(Proposal(genome, space.params(genome)), label)
         while self.count < total:
             with self._clock("sampler"):
                 proposal = self._proposer.propose()
@@ -192,9 +220,25 @@ class Run:
 def _proposer(
     sampler: str | BaseSampler, bench: Workbench, terrain: Terrain, seed: int
 ) -> Proposer:
+    if sampler == "program":
+        return MoveProposer(terrain, seed)
     if sampler == "guided":
         return GuidedProposer(terrain, bench.noise(terrain.space), seed)
     return make_proposer(sampler, terrain, seed)
+
+
+def _front(
+    found: Sensitivities, proposer: Proposer, terrain: Terrain, stored: optuna.Study
+) -> list[Genome]:
+    """The plans of the integer program within the limits; its sampler gets the sensitivities."""
+    values, size, goal = found.matrix(terrain.space), Size(terrain), terrain.objectives
+    stored.set_user_attr(PREPARATION, found.evaluations)
+    if isinstance(proposer, MoveProposer):
+        proposer.follow(values)
+    program = Program(terrain.space, terrain.plan_costs, values)
+    costs = goal.bounds.keys() & set(terrain.cost_names) - set(goal.lower) - {size.metric}
+    limits = {metric: goal.bounds[metric] for metric in sorted(costs)}
+    return program.front(size.metric, size.budgets(BUDGETS), limits)
 
 
 def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna.Study:
@@ -213,14 +257,3 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
     stored = create_study(name, storage, terrain.objectives, about)
     stored.add_trial(to_stored(baseline, terrain.objectives, Plans(about), {}))
     return stored
-
-
-@contextmanager
-def _optuna_quiet() -> Generator[None]:
-    """Optuna reports each study that it makes as news; only its warnings are."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -93,11 +93,30 @@ class OptunaProposer:
             self._study.add_trial(trial)
 
 
+OWN = ("guided", "program")
+"""The samplers of Quire, which need more than a terrain."""
+
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
+
+
+def measured_objective(terrain: Terrain, sampler: str) -> tuple[int, float]:
+    """Which objective `evaluate` measures, the first such, and the sign that makes less better.
+
+    Raises StudyError, in the name of `sampler`, where there is none.
+    """
+    goal = terrain.objectives
+    measured = [m for m in goal.directions if m not in terrain.cost_names]
+    if not measured:
+        raise StudyError(
+            f"sampler {sampler!r} needs an objective that evaluate measures; "
+            f"{', '.join(goal.directions)} cost nothing to compute: take nsga2"
+        )
+    sign = -1.0 if goal.directions[measured[0]] == "max" else 1.0
+    return list(goal.directions).index(measured[0]), sign
 
 
 def make_proposer(sampler: str | BaseSampler, terrain: Terrain, seed: int) -> Proposer:
@@ -122,7 +141,7 @@ def _sampler(name: str, seed: int) -> BaseSampler:
         names = (n for n in optuna.samplers.__all__ if n.endswith("Sampler"))
         classes = ", ".join(n for n in names if not n.startswith(("Base", "Grid", "PartialFixed")))
         raise StudyError(
-            f"sampler {name!r} is unknown: give {', '.join(['guided', *SAMPLERS, 'grid'])}, "
+            f"sampler {name!r} is unknown: give {', '.join([*OWN, *SAMPLERS, 'grid'])}, "
             f"or one of Optuna's classes: {classes}"
         )
     try:

@@ -6,15 +6,28 @@ goes on. So a killed search leaves no half-finished trial behind, and nothing ha
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, cast
 
+import optuna
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import BaseJournalBackend
 
 from quire.errors import StudyError
+
+
+@contextmanager
+def optuna_quiet() -> Generator[None]:
+    """Optuna reports each study that it makes as news; only its warnings are."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def open_storage(storage: str) -> BaseStorage:

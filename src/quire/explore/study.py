@@ -12,7 +12,7 @@ import optuna
 
 from quire.errors import StudyError
 from quire.explore.objectives import Objectives, pareto_front
-from quire.explore.records import ATTRIBUTE, find_study, read_trials
+from quire.explore.records import ATTRIBUTE, PREPARATION, find_study, read_trials
 from quire.explore.trial import Trial
 from quire.precision import Plan
 
@@ -25,6 +25,7 @@ class Study:
     timing: seconds that the trials of this call of `search` took: {"sampler": ..., "quire": (plans,
         costs, quantized weights), "evaluate": ..., "storage": ...}.
     interrupted: whether Ctrl-C ended it.
+    preparation: evaluations that its sensitivities took (`Sensitivities.evaluations`).
     """
 
     name: str
@@ -33,6 +34,7 @@ class Study:
     trials: tuple[Trial, ...]
     timing: Mapping[str, float]
     interrupted: bool = False
+    preparation: int = 0
 
     @classmethod
     def load(cls, name: str, storage: str = "study.journal") -> "Study":
@@ -60,6 +62,7 @@ class Study:
             trials=tuple(trial for trial, _ in read_trials(stored)),
             timing=timing or {},
             interrupted=interrupted,
+            preparation=stored.user_attrs.get(PREPARATION, 0),
         )
 
     @property

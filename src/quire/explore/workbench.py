@@ -4,11 +4,12 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
 
 from quire.errors import TaskError
 from quire.explore.clock import Clock
@@ -101,16 +102,42 @@ class Workbench:
             for group in space.groups
         ]
 
+    def relative_error(self, site: str, format: str) -> float:
+        """The error energy of a format on the observed values of a site, relative to theirs."""
+        return _relative_error(format, self._tensors[site])
+
+    def use(self, formats: Mapping[str, str]) -> GraphModule:
+        """The model under {site: format string}, until the next call; untrained."""
+        with self._clock("quire"):
+            return self._switchable.use(_plan(formats))
+
+    @cached_property
+    def batches(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """The calibration data as arguments and keyword arguments of calls.
+
+        Raises TaskError where it does not run through the model.
+        """
+        _ = self._tensors
+        data: Any = self._data
+        return [_arguments(x) for x in ([data] if isinstance(data, tuple | Mapping) else data)]
+
+    def digest(self) -> str:
+        """A hash of what isolated changes depend on: weights, graph, and calibration data."""
+        digest = hashlib.sha256(f"{_digest(self._task.model)} {self._graph.code}".encode())
+        for leaf in pytree.tree_leaves(self.batches):
+            digest.update(_bytes(leaf) if isinstance(leaf, Tensor) else repr(leaf).encode())
+        return digest.hexdigest()
+
     def describe(self) -> dict[str, Any]:
         """What a study must have in common with this task to go on."""
         return {"model": _digest(self._task.model), "qat_epochs": self._qat_epochs}
 
     def _prepare(self, formats: Mapping[str, str]) -> nn.Module:
         """The model under a plan: the shared one, or, to be trained, one with its own weights."""
+        if not self._qat_epochs:
+            return self.use(formats)
         with self._clock("quire"):
-            if self._qat_epochs:
-                return quantize(copy_graph(self._graph, share=False), _plan(formats))
-            return self._switchable.use(_plan(formats))
+            return quantize(copy_graph(self._graph, share=False), _plan(formats))
 
     def _evaluate(self, module: nn.Module) -> dict[str, float]:
         with self._clock("evaluate"):
@@ -120,11 +147,17 @@ class Workbench:
                 return self._task.score(module.eval())
 
     @cached_property
-    def _tensors(self) -> dict[str, Tensor]:
+    def _data(self) -> Any:
+        """The calibration data: one batch or a list of them, since an iterator runs once."""
         task = self._task
-        data = task.example_inputs if task.calibration is None else task.calibration
+        data: Any = task.example_inputs if task.calibration is None else task.calibration
+        one = isinstance(data, tuple | Mapping | str) or not isinstance(data, Iterable)
+        return data if one else (data,) if isinstance(data, Tensor) else list(data)
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
         try:
-            observed = observe(self._graph, data)
+            observed = observe(self._graph, self._data)
         except Exception as error:  # whatever a graph raises on inputs that do not fit it
             problem, *_ = f"{type(error).__name__}: {error}".split("\n")  # no listing of the graph
             raise TaskError(
@@ -170,7 +203,17 @@ def _digest(model: nn.Module) -> str:
     """A hash of the model's parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(data.numpy().tobytes())
+        digest.update(name.encode() + b" " + _bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    """The dtype, shape and values of a tensor."""
+    data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return f"{tensor.dtype} {tuple(tensor.shape)}".encode() + data.numpy().tobytes()
+
+
+def _arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(batch, Mapping):
+        return (), dict(cast("Mapping[str, Any]", batch))
+    return ((batch,) if isinstance(batch, Tensor) else tuple(batch)), {}

@@ -1,0 +1,184 @@
+"""The integer program: the best plan of all by enumeration, its limits, and what it says."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from random import Random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quire.errors import StudyError
+from quire.explore import Task
+from quire.explore.clock import Clock
+from quire.explore.cost_tables import CostTables
+from quire.explore.program import Program
+from quire.explore.space import Genome, Space, build_space
+from quire.explore.workbench import Workbench
+
+FORMATS = ["mxint2", "mxint4", "fixed(5,3)", "mxfp6_e2m3", "mxint8"]
+
+
+class Attention(nn.Module):
+    """Scores of two linear layers: operands that meet, and one tensor that feeds two products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.q(x) @ self.k(x).transpose(-1, -2)
+
+
+class Tied(nn.Module):
+    """One weight in two products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.fc(x)))
+
+
+def bench_of(model: nn.Module) -> Workbench:
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, 8)
+    return Workbench(Task(model.eval(), (x,), lambda model: {"error": 0.0}), 0, Clock())
+
+
+def values_of(space: Space) -> list[list[float]]:
+    random = Random(0)
+    return [[random.random() for _ in group.candidates] for group in space.groups]
+
+
+@pytest.fixture(params=[Attention, Tied])
+def program(request: pytest.FixtureRequest) -> Program:
+    bench = bench_of(request.param())
+    space = build_space(bench.sites.values(), FORMATS[:4])
+    return Program(space, bench.costs, values_of(space))
+
+
+def every_plan(program: Program) -> list[tuple[float, Genome, Mapping[str, float]]]:
+    groups = program.tables.space.groups
+    plans = itertools.product(*(range(len(group.candidates)) for group in groups))
+    return sorted((program.total(plan), plan, program.tables.of(plan)) for plan in plans)  # type: ignore[type-var]
+
+
+LIMITS: list[Callable[[Mapping[str, float]], dict[str, float]]] = [
+    lambda middle: {"bits": middle["bits"]},
+    lambda middle: {"weight_bits": middle["weight_bits"], "activation_bits": 5.0},
+    lambda middle: {"bitops": middle["bitops"]},
+    lambda middle: {"bitops": middle["bitops"], "bits": middle["bits"] * 0.9},
+]
+
+
+@pytest.mark.parametrize("limit", range(len(LIMITS)))
+def test_the_plan_is_the_best_of_all(program: Program, limit: int) -> None:
+    plans = every_plan(program)
+    limits = LIMITS[limit](plans[len(plans) // 2][2])
+    admitted = [
+        (total, plan)
+        for total, plan, costs in plans
+        if all(costs[metric] <= bound for metric, bound in limits.items())
+    ]
+    assert 0 < len(admitted) < len(plans)
+    assert program.solve(limits) == admitted[0][1]
+
+
+def test_a_plan_never_breaks_a_limit_on_what_is_no_sum(program: Program) -> None:
+    plans = every_plan(program)
+    assert not program.tables["memory"].exact
+    sizes = sorted(costs["memory"] for _, _, costs in plans)
+    least = program.least("memory")
+    assert least is not None
+    for bound in (least, sizes[len(sizes) // 4], sizes[-1]):
+        found = program.solve({"memory": bound})
+        assert program.tables.of(found)["memory"] <= bound
+    with pytest.raises(StudyError, match=r"no plan .* the limit memory <= .* least"):
+        program.solve({"memory": sizes[0] - 1})
+
+
+def test_a_limit_is_met_to_the_last_digit(program: Program) -> None:
+    for total, _, costs in every_plan(program)[::97]:
+        found = program.solve({"bits": costs["bits"]})
+        assert program.tables.of(found)["bits"] <= costs["bits"]
+        assert program.total(found) <= total
+
+
+def test_tables_give_the_costs_of_every_plan() -> None:
+    bench = bench_of(Attention())
+    tables = CostTables(build_space(bench.sites.values(), FORMATS), bench.costs)
+    assert {m: tables[m].exact for m in tables.least} == dict.fromkeys(tables.least, True) | {
+        "memory": False
+    }
+    assert [len(tables[m].pairs) for m in ("bits", "bitops")] == [0, 3]
+    random = Random(1)
+    for _ in range(50):
+        genome = tuple(random.randrange(5) for _ in tables.space.groups)
+        for metric, cost in tables.of(genome).items():
+            if tables[metric].exact:
+                assert math.isclose(tables.total(tables[metric], genome), cost, rel_tol=1e-9)
+
+
+def test_a_cost_that_was_handed_in_is_a_limit_too() -> None:
+    bench = bench_of(Attention())
+    space = build_space(bench.sites.values(), FORMATS)
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        return {"wide": float(sum(text == "mxint8" for text in formats.values()))}
+
+    program = Program(space, costs, [[4.0, 3.0, 2.0, 1.0, 0.0]] * len(space.groups))
+    plan = program.solve({"wide": 2.0})
+    assert sorted(plan) == [3] * (len(plan) - 2) + [4, 4]
+
+
+def test_a_front_gets_better_with_its_bound(program: Program) -> None:
+    least = program.least("bits")
+    assert least is not None
+    front = program.front("bits", [least + i / 10 for i in range(-3, 20)])
+    sizes = [program.tables.of(plan)["bits"] for plan in front]
+    totals = [program.total(plan) for plan in front]
+    assert sizes == sorted(sizes)
+    assert totals == sorted(totals, reverse=True)
+    assert sizes[0] == least
+    assert len(set(front)) == len(front) > 2
+
+
+def test_an_infinite_sensitivity_is_never_taken() -> None:
+    bench = bench_of(Tied())
+    space = build_space(bench.sites.values(), FORMATS)
+    values = [[math.inf, 2.0, 1.0, math.inf, math.inf] for _ in space.groups]
+    program = Program(space, bench.costs, values)
+    assert set(program.solve({})) == {2}
+    assert program.least("bits") == program.tables.of((1,) * len(space.groups))["bits"]
+    with pytest.raises(StudyError, match=r"site fc\.input: none of its formats has a finite"):
+        Program(space, bench.costs, [[math.inf] * 5] * len(space.groups))
+
+
+def test_a_limit_that_no_plan_meets_is_named_with_the_nearest_value() -> None:
+    bench = bench_of(Attention())
+    space = build_space(bench.sites.values(), FORMATS)
+    program = Program(space, bench.costs, values_of(space))
+    with pytest.raises(StudyError, match=r"the limit bits <= 2: the least is 3\.3; raise"):
+        program.solve({"weight_bits": 9.0, "bits": 2.0})
+    with pytest.raises(StudyError, match=r"'size' is no cost: limit one of bits, weight_bits"):
+        program.solve({"size": 1.0})
+
+
+def test_limits_that_exclude_each_other_are_named_together() -> None:
+    bench = bench_of(Tied())
+    space = build_space(bench.sites.values(), FORMATS)
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        wide = float(sum(text == "mxint8" for text in formats.values()))
+        return {"wide": wide, "narrow": len(formats) - wide}
+
+    program = Program(space, costs, values_of(space))
+    with pytest.raises(StudyError) as caught:
+        program.solve({"wide": 1.0, "narrow": 1.0})
+    assert str(caught.value) == (
+        "no plan meets the limits wide <= 1 and narrow <= 1 together, though each alone; with the "
+        "others as they are, wide is at least 3, narrow is at least 3"
+    )
