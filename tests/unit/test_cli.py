@@ -250,6 +250,14 @@ def test_emit_writes_a_design_and_the_plan_that_fits_it(emitted: Main, tmp_path:
     assert str(fitted["0.bias"]).startswith("fixed(16,")
 
 
+def test_lanes_auto_are_the_default(emitted: Main, tmp_path: Path) -> None:
+    manifests: list[bytes] = []
+    for lanes in ([], ["--lanes", "auto"]):
+        assert emitted("emit", "cli_demo:task", "auto", "--plan", "p.json", *lanes)[0] == 0
+        manifests.append((tmp_path / "auto" / "manifest.json").read_bytes())
+    assert manifests[0] == manifests[1] != (tmp_path / "build" / "manifest.json").read_bytes()
+
+
 def test_a_simulation_from_the_command_line_is_compared(emitted: Main, tmp_path: Path) -> None:
     arguments = "simulate cli_demo:task build --samples 5 --stalls 0.2 --seed 3 --probe m0"
     code, output, _ = emitted(*arguments.split(), "--waveform", "wave.vcd")
@@ -324,7 +332,7 @@ def test_check_lists_what_cannot_become_hardware(main: Main, tmp_path: Path) -> 
         ("emit cli_demo:task build --plan p.json --dsp -1", "dsp=-1: give a whole number"),
         ("emit cli_demo:task build --plan p.json --rate 9e8", "takes 1: give rate=200000000"),
         ("emit cli_demo:task build --plan p.json --lanes 0=0,1", "lanes of 0 are (0, 1): give"),
-        ("simulate cli_demo:task build", "plan.json: cannot be read"),
+        ("simulate cli_demo:task build", "is not a folder that quire.emit wrote: name one"),
         ("simulate cli_demo:task build --stalls 1.5", "stalls of sources are 1.5"),
         ("simulate cli_demo:task build --waveform no/wave.vcd", "cannot be written"),
         ("synth build", "is not a folder that quire.emit wrote"),

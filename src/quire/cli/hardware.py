@@ -57,7 +57,7 @@ def emit(
         typer.Option(
             help="LAYER=M_IN,M_OUT: the products that a linear layer forms in a cycle, such as "
             "fc1=8,1; LAYER=unroll: its weights as constants in logic. Repeat it. Or unroll, for "
-            "all layers."
+            "all layers, or auto, the default."
         ),
     ] = None,
     check: Annotated[
@@ -135,12 +135,14 @@ def simulate(
     from quire.explore import Task
     from quire.graph import capture
     from quire.hardware import Design, Stalls, Waveform
+    from quire.hardware.contents import check_unchanged
     from quire.hardware.summary import measured
     from quire.precision import Plan, quantize
 
     if waveform is not None:
         check_folder(waveform)
     pauses = Stalls(stalls, stalls)
+    check_unchanged(folder)
     found = Task.resolve(task)
     with working("capturing the model"):
         graph = capture(found.model, found.example_inputs)
@@ -243,8 +245,9 @@ def _resources_table(found: Synthesis) -> Table:
 
 
 def _chosen_lanes(texts: Sequence[str]) -> Lanes | Literal["auto", "unroll"]:
-    if list(texts) == ["unroll"]:
-        return "unroll"
+    whole: dict[str, Literal["auto", "unroll"]] = {"auto": "auto", "unroll": "unroll"}
+    if len(texts) == 1 and texts[0] in whole:
+        return whole[texts[0]]
     return pairs("--lanes", texts, _to_lanes, "LAYER", "fc1=8,1") or "auto"
 
 

@@ -54,7 +54,9 @@ def lanes_for(
         raise HardwareError(_missed(design, rate, clock))
     excess = _excess(design, budget)
     if excess:
-        raise HardwareError(f"the budget is not met: {excess}; raise it, or lower the rate")
+        raise HardwareError(
+            f"the budget is not met: {excess}; raise it, lower the rate, or give fewer lanes"
+        )
     return found, design
 
 

@@ -141,7 +141,7 @@ def check_products(what: object, products: Tensor) -> None:
     if not bool((finite.float().double() == finite).all()):
         raise HardwareError(
             f"{what}: its scale times an element does not fit fp32, which would round it; hardware "
-            "multiplies exactly: take scales of fewer bits, bf16 or fp8_e4m3"
+            "multiplies exactly: take scales of fewer bits, bf16, fp8_e4m3 or a power of two"
         )
 
 

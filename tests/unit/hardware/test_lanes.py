@@ -234,6 +234,13 @@ def test_arguments_that_are_not_legal(
     assert not (tmp_path / "out").exists()
 
 
+def test_lanes_that_exceed_a_budget_are_what_to_lower(q: GraphModule, tmp_path: Path) -> None:
+    layer = layers_of(q)[0]
+    lanes = {layer.name: (layer.lanes_in[-1], layer.n)}
+    with pytest.raises(HardwareError, match=r"DSP is .*, or give fewer lanes"):
+        quire.emit(q, tmp_path / "out", lanes, dsp=0)
+
+
 def test_a_graph_without_formats_is_no_design(tmp_path: Path) -> None:
     graph = quire.capture(nn.Linear(2, 2), (torch.randn(2, 2),))
     with pytest.raises(HardwareError) as caught:

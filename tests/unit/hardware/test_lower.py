@@ -71,6 +71,7 @@ def test_every_node_without_hardware_is_listed_with_its_path(tmp_path: Path):
         ({"0.input": "mxint8", "input.input_1": "mxint8", "0.weight": "mxint8"}, "for_hardware"),
         ({"0.input": "bf16", "input.input_1": "bf16"}, "max_accumulator"),
         ({"0.weight": "int8"}, "bf16"),
+        ({"0.weight": 'block(table("nf4"),size=64,scale=bf16)'}, "or a power of two"),
         ({"0.weight": "nvfp4"}, "scale=bf16"),
         ({"0.weight": "uint4_g128"}, "zero points"),
         ({"0.weight": Entry(parse("mxint8"), axis=0)}, "leave the axis of the entry out"),
