@@ -250,6 +250,20 @@ def test_emit_writes_a_design_and_the_plan_that_fits_it(emitted: Main, tmp_path:
     assert str(fitted["0.bias"]).startswith("fixed(16,")
 
 
+def test_a_plan_that_was_edited_in_the_folder_is_kept(emitted: Main, tmp_path: Path) -> None:
+    assert emitted(*EMIT.split())[0] == 0  # what emit wrote it replaces
+    file = tmp_path / "build" / "plan.json"
+    edited = Plan.load(file)
+    edited["0.weight"] = "mxint6"
+    edited.save(file)
+    code, _, errors = emitted(*EMIT.split())
+    assert code == 2
+    assert "is not as quire emit wrote it, and would be lost" in errors
+    assert str(Plan.load(file)["0.weight"]) == "mxint6"
+    assert emitted(*EMIT.replace("p.json", "build/plan.json").split())[0] == 0
+    assert str(Plan.load(file)["0.weight"]) == "mxint6"
+
+
 def test_lanes_auto_are_the_default(emitted: Main, tmp_path: Path) -> None:
     manifests: list[bytes] = []
     for lanes in ([], ["--lanes", "auto"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, fields
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -27,6 +28,9 @@ PANEL = "Hardware"
 
 RUN, SYNTHESIS = "logs/run.json", "synth/figures.json"
 """Where a folder keeps the figures of its last simulation and synthesis."""
+
+PLAN, PLAN_HASH = "plan.json", "logs/plan.sha256"
+"""Where it keeps the fitted plan, and what tells whether that is as `quire emit` wrote it."""
 
 Folder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="The folder that `quire emit` wrote.")
@@ -81,7 +85,7 @@ def emit(
     chosen = _chosen_lanes(lanes or [])
     wanted: dict[str, Any] = {"rate": rate, "clock": clock, "dsp": dsp, "lut": lut, "bram": bram}
     check_arguments(**wanted)
-    target = None if check else _check_target(folder)
+    target = None if check else _check_target(folder, plan)
     found = Task.resolve(task)
     with working("capturing the model"):
         graph = capture(found.model, found.example_inputs)
@@ -95,7 +99,9 @@ def emit(
         return
     with working("writing the design"):
         design = write_design(q, target, chosen, **wanted)
-    adapted.save(target / "plan.json")
+    adapted.save(target / PLAN)
+    (target / PLAN_HASH).parent.mkdir(exist_ok=True)
+    (target / PLAN_HASH).write_text(_hash(target / PLAN), encoding="utf-8")
     out.print(f"{design}\ndesign: {target}", markup=False, highlight=False)
 
 
@@ -146,7 +152,7 @@ def simulate(
     found = Task.resolve(task)
     with working("capturing the model"):
         graph = capture(found.model, found.example_inputs)
-        q = quantize(graph, Plan.load(plan or folder / "plan.json", graph))
+        q = quantize(graph, Plan.load(plan or folder / PLAN, graph))
         design = Design.load(folder, q)
         inputs = _samples(q, found, samples, seed)
     run = design.simulate(
@@ -261,13 +267,25 @@ def _to_lanes(text: str) -> tuple[int, int] | Literal["unroll"]:
     return m_in, m_out
 
 
-def _check_target(folder: Path | None) -> Path:
+def _check_target(folder: Path | None, plan: Path) -> Path:
     from quire.hardware.contents import check_target
 
     if folder is None:
         raise HardwareError("name the folder where the design goes, or give --check")
     check_target(folder)
+    kept, known = folder / PLAN, folder / PLAN_HASH
+    if not kept.is_file() or kept.resolve() == plan.resolve():
+        return folder
+    if not known.is_file() or known.read_text(encoding="utf-8") != _hash(kept):
+        raise HardwareError(
+            f"'{kept}' is not as quire emit wrote it, and would be lost: give it as --plan, move "
+            "it elsewhere, or name another folder"
+        )
     return folder
+
+
+def _hash(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()
 
 
 def _data(task: Task) -> tuple[Any, ...] | Mapping[str, Any]:
