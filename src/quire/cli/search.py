@@ -57,8 +57,16 @@ def search(
     storage: Annotated[str, typer.Option(help="Journal file, or Optuna URL.")] = "study.journal",
     sampler: Annotated[
         str,
-        typer.Option(help="guided, tpe, nsga2, random, grid, or a class name of optuna.samplers."),
+        typer.Option(
+            help="guided, program, tpe, nsga2, random, grid, or a class name of optuna.samplers."
+        ),
     ] = "guided",
+    start: Annotated[
+        str,
+        typer.Option(
+            help="front: first the plans of the integer program; uniform: the uniform plans alone."
+        ),
+    ] = "uniform",
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     qat_epochs: Annotated[
         int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
@@ -94,6 +102,7 @@ def search(
         trials=trials,
         storage=storage,
         sampler=sampler,
+        start=start,
         seed=seed,
         qat_epochs=qat_epochs,
     )

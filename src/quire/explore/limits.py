@@ -26,7 +26,8 @@ class Terrain:
         self._tried: set[tuple[str, ...]] = set()
         if not self.admits(space.cheapest):
             least = self.costs(space.cheapest)
-            words = ", ".join(f"{m} {least[m]:.6g}" for m in objectives.limits if m in least)
+            broken = [m for m, excess in objectives.excess(least).items() if excess > 0]
+            words = ", ".join(f"{m} {least[m]:.6g}, not {objectives.bounds[m]:.6g}" for m in broken)
             raise StudyError(
                 f"no plan meets the limits: the smallest formats give {words}; "
                 "raise the limit, add a smaller format, or search more sites"
