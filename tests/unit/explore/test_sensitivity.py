@@ -1,6 +1,10 @@
 """Sensitivities: their definition, what first-order scores predict, the cache, the records."""
 
 import csv
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +19,8 @@ from torch.nn import functional
 import quire
 from quire.errors import StudyError, TaskError
 from quire.explore import Sensitivities, Task, sensitivity
+from quire.explore.clock import Clock
+from quire.explore.measurements import Measurements
 from quire.explore.sensitivity import KINDS
 from quire.explore.workbench import Workbench
 from quire.graph import capture
@@ -179,6 +185,55 @@ def test_ctrl_c_keeps_what_is_finished(
     del runs[:]
     measure(task, storage, prune=())
     assert len(runs) == 1 + 11
+
+
+KILLED = """
+import sys, time
+from killed_task import task
+from quire.explore.sensitivity import _Meter, sensitivity
+
+isolated = _Meter._isolated
+
+def slowly(*arguments):
+    time.sleep(0.02)
+    return isolated(*arguments)
+
+_Meter._isolated = slowly
+sensitivity(task(), ["mxint{}".format(n) for n in range(2, 9)], storage=sys.argv[1], prune=())
+"""
+
+TASK = """
+import torch
+from torch import nn
+from quire.explore import Task
+
+def task():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    return Task(model, (torch.randn(16, 32),), lambda model: {"error": 0.0})
+"""
+
+
+def test_a_killed_measurement_loses_nothing_that_was_finished(
+    tmp_path: Path, runs: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "study.journal"
+    (tmp_path / "killed_task.py").write_text(TASK)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(storage)], cwd=tmp_path)
+    while not storage.exists() or storage.read_bytes().count(b"\n") < 10:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    monkeypatch.syspath_prepend(tmp_path)
+    task = Task.resolve("killed_task:task")
+    bench = Workbench(task, 0, Clock())
+    kept = sum(map(len, Measurements(str(storage), "kl", bench.digest()).values.values()))
+    assert 0 < kept < 28
+    formats = [f"mxint{n}" for n in range(2, 9)]
+    resumed = measure(task, str(storage), prune=(), formats=formats)
+    assert len(runs) == 1 + 28 - kept
+    assert resumed == measure(task, str(tmp_path / "other"), prune=(), formats=formats)
 
 
 def test_several_batches_count_as_one_evaluation(task: Task, tmp_path: Path) -> None:
