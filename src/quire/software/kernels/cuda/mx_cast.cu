@@ -13,6 +13,7 @@
 #include <cute/layout.hpp>
 #include <type_traits>
 
+#include "element.cuh"
 #include "rounding.cuh"
 
 namespace quire {
@@ -141,13 +142,34 @@ __device__ __forceinline__ uint32_t both_halves(uint32_t half) {
   return kPerWord == 2 ? half * 0x00010001u : half;
 }
 
+// Elements of fixed point below 8 bits fit the significand of bf16 beside a magic number, so that one
+// multiply-add makes two codes of two values, or two values of two codes.
+constexpr bool kPairs =
+    std::is_same_v<Real, __nv_bfloat16> && QUIRE_IS_FIXED && QUIRE_FRACTION == kBits - 2 && kBits < 8;
+constexpr uint32_t kPairMagic = (((134u - QUIRE_FRACTION) << 7) | 0x40u) * 0x00010001u;  // 1.5 * 2^(7 - f)
+
+// Two numbers that bf16 holds, as a pair.
+__device__ __forceinline__ uint32_t pair_of(float low, float high) {
+  return __byte_perm(__float_as_uint(low), __float_as_uint(high), 0x7632);
+}
+
 // The codes of 8 values under one scale.
 __device__ __forceinline__ uint64_t encoded8(Values x, Scale const& scale) {
   if (needs_cut(scale)) x = x.cut(both_halves(limit_of(scale)));
-  uint32_t codes[8];
+  if constexpr (kPairs) {
+    uint32_t const inverses = pair_of(scale.inverse, scale.inverse);
+    uint32_t bytes[2];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) codes[i] = encoded<kCuts>(x[i], scale);
-  return packed8(codes);
+    for (int i = 0; i < 2; ++i)
+      bytes[i] = __byte_perm(fma2(x.words[2 * i], inverses, kPairMagic),
+                             fma2(x.words[2 * i + 1], inverses, kPairMagic), 0x6420);
+    return packed_bytes(bytes[0]) | uint64_t(packed_bytes(bytes[1])) << 4 * kBits;
+  } else {
+    uint32_t codes[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) codes[i] = encoded<kCuts>(x[i], scale);
+    return packed8(codes);
+  }
 }
 
 // Store 8 codes of a lane to `to`, `room` bytes before the end of the row (0: nothing is stored).
@@ -268,17 +290,8 @@ __device__ __forceinline__ uint32_t word_of(float low, float high) {
 }
 
 template <bool kAligned>
-__device__ __forceinline__ void store_values(Real* row, int64_t column, int64_t end,
-                                             float const (&values)[kLane]) {
-  uint32_t words[kWords];
-#pragma unroll
-  for (int w = 0; w < kWords; ++w) {
-    if constexpr (kPerWord == 2) {
-      words[w] = word_of(values[2 * w], values[2 * w + 1]);
-    } else {
-      words[w] = __float_as_uint(values[w]);
-    }
-  }
+__device__ __forceinline__ void store_words(Real* row, int64_t column, int64_t end,
+                                            uint32_t const (&words)[kWords]) {
   if constexpr (kAligned) {
     auto const to = reinterpret_cast<uint4*>(row + column);
     if (column < end)
@@ -293,6 +306,51 @@ __device__ __forceinline__ void store_values(Real* row, int64_t column, int64_t 
 
 // The E8M0 code from which on an element may lie beyond the values of Real.
 constexpr uint32_t kHighScale = (std::is_same_v<Real, __half> ? 142 : 254) - QUIRE_EMAX;
+
+// The values of 8 codes under any scale.
+__device__ __forceinline__ void decode8(uint64_t codes, uint32_t scale_code,
+                                        uint32_t (&words)[kWords]) {
+  float const scale = decoded_scale(scale_code);
+  float values[kLane];
+#pragma unroll
+  for (int i = 0; i < kLane; ++i) values[i] = decoded(code_of(codes, i)) * scale;
+  if (QUIRE_HAS_INFINITY || scale_code >= kHighScale)
+#pragma unroll
+    for (int i = 0; i < kLane; ++i) values[i] = saturated(values[i], float(QUIRE_MAX));
+#pragma unroll
+  for (int w = 0; w < kWords; ++w) {
+    if constexpr (kPerWord == 2) {
+      words[w] = word_of(values[2 * w], values[2 * w + 1]);
+    } else {
+      words[w] = __float_as_uint(values[w]);
+    }
+  }
+}
+
+// Codes 2 i and 2 i + 1 of eight in the low bits of the halves of a word, and anything above them.
+__device__ __forceinline__ uint32_t spread(uint64_t codes, int i) {
+  if constexpr (kBits == 4) {
+    uint32_t const word = uint32_t(codes);
+    return __byte_perm(word, word >> 4, i | i << 4 | (4 + i) << 8 | (4 + i) << 12);
+  }
+  uint32_t const both = uint32_t(codes >> 2 * kBits * i);
+  return (both & (kNoCode - 1)) | both << (16 - kBits);
+}
+
+// From this E8M0 code on the offset below leaves the range of bf16.
+constexpr uint32_t kHighPairScale = 249;
+
+// The same, two values at a time: offset binary below the significand of 128, then one multiply-add.
+__device__ __forceinline__ void decode8_by_pairs(uint64_t codes, uint32_t scale_code,
+                                                 uint32_t (&words)[kWords]) {
+  constexpr uint32_t kHalf = kNoCode / 2, kMask = (kNoCode - 1) * 0x00010001u;
+  constexpr uint32_t kOffset = (0x4300u | kHalf) * 0x00010001u;
+  float const scale = decoded_scale(scale_code), offset = scale * -float(128 + kHalf);
+  uint32_t const scales = pair_of(scale, scale), offsets = pair_of(offset, offset);
+#pragma unroll
+  for (int w = 0; w < kWords; ++w)
+    words[w] = fma2((spread(codes, w) & kMask) ^ kOffset, scales, offsets);
+}
 
 template <bool kAligned>
 __global__ void __launch_bounds__(kThreads)
@@ -313,14 +371,13 @@ mx_dequantize(Real* __restrict__ out, uint8_t const* __restrict__ codes,
   for (int s = 0; s < kSegments; ++s) {
     Place const at = Place::of<kAligned>(k, s);
     uint64_t const mine = given_out<kAligned>(loaded[s]);
-    float const scale = decoded_scale(scale_codes[s]);
-    float values[kLane];
-#pragma unroll
-    for (int i = 0; i < kLane; ++i) values[i] = decoded(code_of(mine, i)) * scale;
-    if (QUIRE_HAS_INFINITY || scale_codes[s] >= kHighScale)
-#pragma unroll
-      for (int i = 0; i < kLane; ++i) values[i] = saturated(values[i], float(QUIRE_MAX));
-    store_values<kAligned>(out + at.row * k, at.column, at.row < m ? k : 0, values);
+    uint32_t words[kWords];
+    if (kPairs && scale_codes[s] < kHighPairScale) {
+      decode8_by_pairs(mine, scale_codes[s], words);
+    } else {
+      decode8(mine, scale_codes[s], words);
+    }
+    store_words<kAligned>(out + at.row * k, at.column, at.row < m ? k : 0, words);
   }
 }
 
@@ -329,6 +386,7 @@ mx_dequantize(Real* __restrict__ out, uint8_t const* __restrict__ codes,
 // 64-byte rows, codes of columns, which are rows of the transposed matrix, in 64-byte columns.
 constexpr int kSide = 64, kPatch = 16;
 constexpr int kBothThreads = 128;
+constexpr int kResident = kPairs && kBits == 4 ? 3 : 2;  // blocks a multiprocessor, measured
 constexpr int kBand = 8;  // tiles under one another that run together: their scales share sectors
 
 // (lane, value, row) -> 64 row + column in the tile of a warp
@@ -410,20 +468,46 @@ __device__ __forceinline__ void quantize_rows(Both const& p, Values const (&x)[k
       p.scales[(row + i + lane) * p.blocks + block] = uint8_t(pick(scale_codes, i + lane));
 }
 
-// The column `word * kPerWord + part` of a patch, whose words are given: 16 codes.
-template <bool kAligned>
-__device__ __forceinline__ void store_column(Both const& p, uint32_t const (&words)[kPatch],
-                                             int part, Scale const& scale, int64_t row,
-                                             int64_t column) {
-  uint32_t codes[2][8];
+// The codes of the columns of a patch's words: of rows 0 to 7, and of rows 8 to 15.
+__device__ __forceinline__ void encode_columns(uint32_t const (&words)[kPatch],
+                                               Scale const (&scales)[kPerWord],
+                                               uint64_t (&codes)[kPerWord][2]) {
+  if constexpr (kPairs) {
+    uint32_t const inverses = pair_of(scales[0].inverse, scales[kPerWord - 1].inverse);
 #pragma unroll
-  for (int i = 0; i < kPatch; ++i)
-    codes[i / 8][i % 8] = encoded<kCuts>(value_of(words[i], part), scale);
+    for (int i = 0; i < kPatch; i += 4) {
+      uint32_t four[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) four[j] = fma2(words[i + j], inverses, kPairMagic);
+      uint32_t const first = __byte_perm(four[0], four[1], 0x6240);
+      uint32_t const second = __byte_perm(four[2], four[3], 0x6240);
+#pragma unroll
+      for (int c = 0; c < kPerWord; ++c) {
+        uint64_t const packed = packed_bytes(__byte_perm(first, second, c ? 0x7632 : 0x5410));
+        codes[c][i / 8] = i % 8 ? codes[c][i / 8] | packed << 4 * kBits : packed;
+      }
+    }
+  } else {
+#pragma unroll
+    for (int c = 0; c < kPerWord; ++c)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        uint32_t eight[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+          eight[i] = encoded<kCuts>(value_of(words[8 * half + i], c), scales[c]);
+        codes[c][half] = packed8(eight);
+      }
+  }
+}
+
+template <bool kAligned>
+__device__ __forceinline__ void store_column(Both const& p, uint64_t const (&codes)[2], int64_t row,
+                                             int64_t column) {
   int64_t const at = row / 8 * kBits;
   bool const is_inside = column < p.k && (!kAligned || row < p.m);
   store_16<kAligned>(p.column_codes + column * p.column_bytes + at,
-                     is_inside ? kAligned ? 1 : p.column_bytes - at : 0, packed8(codes[0]),
-                     packed8(codes[1]));
+                     is_inside ? kAligned ? 1 : p.column_bytes - at : 0, codes[0], codes[1]);
 }
 
 template <bool kAligned>
@@ -433,7 +517,13 @@ __device__ __forceinline__ void quantize_columns(Both const& p, Values const (&x
   uint32_t scale_codes[kLane];
 #pragma unroll
   for (int w = 0; w < kWords; ++w) {
-    Scale const first(magnitude(largest[w], 0)), last(magnitude(largest[w], kPerWord - 1));
+    Scale scales[kPerWord];
+#pragma unroll
+    for (int c = 0; c < kPerWord; ++c) {
+      scales[c] = Scale(magnitude(largest[w], c));
+      scale_codes[kPerWord * w + c] = scales[c].code;
+    }
+    Scale const &first = scales[0], &last = scales[kPerWord - 1];
     uint32_t words[kPatch];
 #pragma unroll
     for (int i = 0; i < kPatch; ++i) words[i] = x[i].words[w];
@@ -443,10 +533,11 @@ __device__ __forceinline__ void quantize_columns(Both const& p, Values const (&x
 #pragma unroll
       for (int i = 0; i < kPatch; ++i) words[i] = cut_word(words[i], limit);
     }
-    store_column<kAligned>(p, words, 0, first, row, column + kPerWord * w);
-    if (kPerWord == 2) store_column<kAligned>(p, words, 1, last, row, column + 2 * w + 1);
-    scale_codes[kPerWord * w] = first.code;
-    scale_codes[kPerWord * w + kPerWord - 1] = last.code;
+    uint64_t codes[kPerWord][2];
+    encode_columns(words, scales, codes);
+#pragma unroll
+    for (int c = 0; c < kPerWord; ++c)
+      store_column<kAligned>(p, codes[c], row, column + kPerWord * w + c);
   }
   constexpr int kLanes = kSize / kPatch < 4 ? kSize / kPatch : 4;
   int const lane = threadIdx.x % 32 / 8 % kLanes;
@@ -460,7 +551,7 @@ __device__ __forceinline__ void quantize_columns(Both const& p, Values const (&x
 }
 
 template <bool kAligned>
-__global__ void __launch_bounds__(kBothThreads) mx_quantize_both(Both const p) {
+__global__ void __launch_bounds__(kBothThreads, kResident) mx_quantize_both(Both const p) {
   int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int const at = Patch{}(lane, 0, 0);
   int64_t row, column;
