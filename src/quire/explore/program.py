@@ -12,7 +12,7 @@ meets its limits always, and is the best one where the costs are sums.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -155,7 +155,6 @@ class _Knapsack:
     def __init__(
         self, tables: CostTables, values: Array, metrics: Sequence[str], goal: str
     ) -> None:
-        self._groups = len(values)
         self._metrics = [tables[metric] for metric in metrics]
         used = [*self._metrics, *([tables[goal]] if goal else [])]
         self._pairs = tables.pairs if any(table.pairs for table in used) else []
@@ -163,10 +162,14 @@ class _Knapsack:
         self._columns = undominated(tables, loss, used)
         of_pairs = tables[goal].pairs if goal else ()
         self._objective = self._row(loss, of_pairs)
-        self._links, self._link_sides = self._link(tables)
+        links = list(self._links(tables))
+        self._sides = [side for side, _ in links]
         rows = [self._row(table.choices, table.pairs) for table in self._metrics]
         self._scales = [max(float(np.abs(row).max()), 1e-300) for row in rows]
-        self._limits = [row / scale for row, scale in zip(rows, self._scales, strict=True)]
+        scaled = [row / scale for row, scale in zip(rows, self._scales, strict=True)]
+        limits = [{int(k): float(row[k]) for k in np.flatnonzero(row)} for row in scaled]
+        linked = [row for _, row in links]
+        self._matrix = _sparse([*linked, *limits], len(self._objective))
         positive = self._objective[self._objective > 0]
         self._objective /= float(np.median(positive)) if positive.size else 1.0
 
@@ -178,14 +181,13 @@ class _Knapsack:
                 bounds.values(), self._metrics, self._scales, strict=True
             )
         ]
-        matrix = csr_array(np.vstack([self._links, *self._limits]))
-        low = np.concatenate([self._link_sides, np.full(len(rooms), -math.inf)])
-        high = np.concatenate([self._link_sides, rooms])
+        low = [*self._sides, *(-math.inf for _ in rooms)]
+        constraints = LinearConstraint(self._matrix, low, [*self._sides, *rooms])  # pyright: ignore[reportArgumentType]
         result = milp(
             self._objective,
             integrality=np.ones(len(self._objective)),
             bounds=Bounds(0.0, 1.0),
-            constraints=LinearConstraint(matrix, low, high),  # pyright: ignore[reportArgumentType]
+            constraints=constraints,
             options={"mip_rel_gap": GAP},
         )
         if result.x is None:
@@ -199,29 +201,31 @@ class _Knapsack:
         tables = pairs or [np.zeros([len(w) for w in pair.widths]) for pair in self._pairs]
         return np.concatenate([first, *(table.ravel() for table in tables)])
 
-    def _link(self, tables: CostTables) -> tuple[Array, Array]:
-        """Rows that sum to one for each group, and that tie pairs to the choices of either side."""
-        width = len(self._columns) + sum(
-            math.prod(len(w) for w in pair.widths) for pair in self._pairs
-        )
-        rows = np.zeros((self._groups, width))
-        for k, (g, _) in enumerate(self._columns):
-            rows[g, k] = 1.0
-        linked, start = [rows], len(self._columns)
+    def _links(self, tables: CostTables) -> Iterator[tuple[float, dict[int, float]]]:
+        """Rows {column: factor} and their sums: one choice a group, pairs as either side has."""
+        by_group: dict[int, dict[int, float]] = {}
+        by_width: dict[tuple[int, int], dict[int, float]] = {}
+        for k, (g, i) in enumerate(self._columns):
+            by_group.setdefault(g, {})[k] = 1.0
+            by_width.setdefault((g, tables.widths[g][i]), {})[k] = -1.0
+        for row in by_group.values():
+            yield 1.0, row
+        start = len(self._columns)
         for pair in self._pairs:
             shape = [len(w) for w in pair.widths]
             cells = np.arange(start, start + math.prod(shape)).reshape(shape)
             start += cells.size
             for side, (g, widths) in enumerate(zip(pair.groups, pair.widths, strict=True)):
-                for place, bits in enumerate(widths):
-                    row = np.zeros((1, width))
-                    row[0, cells.take(place, side)] = 1.0
-                    for k, (group, i) in enumerate(self._columns):
-                        if group == g and tables.widths[g][i] == bits:
-                            row[0, k] = -1.0
-                    linked.append(row)
-        matrix = np.vstack(linked)
-        return matrix, np.concatenate([np.ones(self._groups), np.zeros(len(matrix) - self._groups)])
+                for place, width in enumerate(widths):
+                    row = {int(cell): 1.0 for cell in cells.take(place, side)}
+                    yield 0.0, row | by_width.get((g, width), {})
+
+
+def _sparse(rows: Sequence[Mapping[int, float]], width: int) -> csr_array:
+    """A matrix of rows {column: value}."""
+    places = [(r, column) for r, row in enumerate(rows) for column in row]
+    values = [value for row in rows for value in row.values()]
+    return csr_array((values, tuple(zip(*places, strict=True))), shape=(len(rows), width))
 
 
 def undominated(

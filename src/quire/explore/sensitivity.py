@@ -202,6 +202,8 @@ class _Meter:
 
     def isolate(self, choices: Sequence[tuple[int, int]]) -> None:
         """Run the model with one choice, for each of `choices`, (group, candidate)."""
+        if not choices:
+            return
         self.evaluations += len(choices)
         wanted = [(self._space.groups[g], self._space.groups[g].candidates[i]) for g, i in choices]
         with StageProgress("sensitivities", len(wanted), self._progress) as line:
