@@ -217,7 +217,7 @@ class _Knapsack:
             start += cells.size
             for side, (g, widths) in enumerate(zip(pair.groups, pair.widths, strict=True)):
                 for place, width in enumerate(widths):
-                    row = {int(cell): 1.0 for cell in cells.take(place, side)}
+                    row = {int(cell): 1.0 for cell in np.ravel(cells.take(place, side))}
                     yield 0.0, row | by_width.get((g, width), {})
 
 
