@@ -95,6 +95,39 @@ def test_scores_predict_isolated_changes(task: Task, storage: str) -> None:
         assert 0.5 < scored[3] / row[3] < 2.0, row
 
 
+def test_scores_of_a_convolution_whose_blocks_lie_in_windows(storage: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 5)).eval()
+    x = torch.randn(64, 4, 6, 6)
+    task = Task(model, (x[:2],), lambda model: {"error": 0.0}, (x,))
+    isolated = measure(task, storage, prune=(), formats=["mxint6"])
+    scores = measure(task, storage, kind="fisher", formats=["mxint6"])
+    assert list(scores.values) == ["0.input", "0.weight", "3.input", "3.weight"]
+    for row, scored in zip(isolated.rows(), scores.rows(), strict=True):
+        assert 0.3 < scored[3] / row[3] < 3.0, row
+
+
+def test_inputs_by_name_and_logits_in_a_mapping(storage: str) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 5)
+
+        def forward(self, x: Tensor, scale: Tensor) -> dict[str, Tensor]:
+            return {"loss": x.sum(), "logits": self.fc(x * scale)}
+
+    torch.manual_seed(0)
+    batch = {"scale": torch.rand(16, 8), "x": torch.randn(16, 8)}
+    task = Task(Named().eval(), batch, lambda model: {"error": 0.0})
+    found = measure(task, storage, prune=(), formats=["mxint4"])
+    assert found.kind == "kl"
+    graph = capture(task.model, batch)
+    with torch.no_grad():
+        q = quantize(graph, quire.Plan({"fc.weight": "mxint4"}))(**batch)["logits"]
+        expected = kl(graph(**batch)["logits"], q)
+    assert found.values["fc.weight"]["mxint4"] == pytest.approx(expected, rel=1e-9)
+
+
 def test_scores_of_a_linear_model_are_their_expectation(storage: str) -> None:
     """Of one linear output: the energy of each input's error times its weight, the sign's square
     being one whatever is drawn."""
