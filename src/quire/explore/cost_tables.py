@@ -7,20 +7,21 @@ is such a sum. Plans by chance tell whether one is.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from random import Random
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quire.explore.limits import Costs
 from quire.explore.space import Genome, Space
 from quire.formats import parse
 
 Array = NDArray[np.float64]
+Costs: TypeAlias = Callable[[Mapping[str, str]], Mapping[str, float]]
 
 ROUNDING = 1e-9  # relative: the last digits of sums in another order
 PROBES = 8  # plans by chance at which the table of a cost is compared with it
@@ -62,11 +63,18 @@ class CostTables:
     def __init__(self, space: Space, costs: Costs) -> None:
         self.space, self._costs = space, costs
         self.least = self.of(space.cheapest)
-        self.widths = [[parse(c.format).bits for c in g.candidates] for g in space.groups]
-        self.pairs = [
-            Pair((a, b), (self._by_width(a), self._by_width(b))) for a, b in _meeting(space)
-        ]
         self._tables: dict[str, CostTable] = {}
+
+    @cached_property
+    def widths(self) -> list[list[int]]:
+        """For each group, the bits of an element of each candidate."""
+        return [[parse(c.format).bits for c in g.candidates] for g in self.space.groups]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The groups that meet in a product, each two once."""
+        meeting = _meeting(self.space)
+        return [Pair((a, b), (self._by_width(a), self._by_width(b))) for a, b in meeting]
 
     def of(self, genome: Genome) -> Mapping[str, float]:
         """The costs of a plan."""

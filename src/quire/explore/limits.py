@@ -1,14 +1,13 @@
 """Which plans are worth a run: new ones that meet the limits on what costs nothing to compute."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
 from quire.errors import StudyError
+from quire.explore.cost_tables import Costs, CostTables
 from quire.explore.objectives import Objectives
 from quire.explore.space import Genome, Space
-
-Costs = Callable[[Mapping[str, str]], Mapping[str, float]]
 
 
 class Terrain:
@@ -21,7 +20,7 @@ class Terrain:
     def __init__(self, space: Space, objectives: Objectives, costs: Costs) -> None:
         self.space = space
         self.objectives = objectives
-        self.plan_costs = costs
+        self.tables = CostTables(space, costs)
         self.cost_names = tuple(self.costs(space.cheapest))
         self._tried: set[tuple[str, ...]] = set()
         if not self.admits(space.cheapest):
@@ -41,7 +40,7 @@ class Terrain:
 
     def costs(self, genome: Genome) -> Mapping[str, float]:
         """The costs of a plan by name."""
-        return self.plan_costs(self.space.formats(genome))
+        return self.tables.of(genome)
 
     def admits(self, genome: Genome) -> bool:
         """Whether a plan meets the limits on costs."""

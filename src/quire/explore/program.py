@@ -20,8 +20,7 @@ from scipy.sparse import csr_array
 
 from quire.errors import StudyError
 from quire.explore.cost_tables import ROUNDING, Array, CostTable, CostTables, padded
-from quire.explore.limits import Costs
-from quire.explore.space import Genome, Space
+from quire.explore.space import Genome
 
 GAP = 1e-6  # relative, within which HiGHS calls a plan the best
 TIGHTENINGS = 20  # the most plans in a row that may break a limit on what is no sum
@@ -30,20 +29,20 @@ TIGHTENINGS = 20  # the most plans in a row that may break a limit on what is no
 class Program:
     """The integer program of a space; made once, it takes limit after limit.
 
-    costs: the metrics of {site: format string}.
+    tables: the costs of the space.
     values: for each group, the sensitivity of each candidate; one that is infinite is not taken.
     Raises StudyError where a group has no candidate with a finite sensitivity.
     """
 
-    def __init__(self, space: Space, costs: Costs, values: Sequence[Sequence[float]]) -> None:
+    def __init__(self, tables: CostTables, values: Sequence[Sequence[float]]) -> None:
         self._values = padded(values, math.inf)
-        for group, row in zip(space.groups, self._values, strict=True):
+        for group, row in zip(tables.space.groups, self._values, strict=True):
             if not np.isfinite(row).any():
                 raise StudyError(
                     f"site {group.name}: none of its formats has a finite sensitivity, of "
                     f"{[c.format for c in group.candidates]}: add one that the outputs survive"
                 )
-        self.tables = CostTables(space, costs)
+        self.tables = tables
         self._knapsacks: dict[tuple[str, ...], _Knapsack] = {}
 
     def solve(self, limits: Mapping[str, float]) -> Genome:

@@ -105,7 +105,7 @@ def search(
         if start == "front" or isinstance(proposer, MoveProposer):
             by = terrain.named_costs
             try:
-                found = sensitivities or measure(bench, space, storage, "kl", by, progress)
+                found = sensitivities or measure(bench, terrain.tables, storage, "kl", by, progress)
             except KeyboardInterrupt:
                 return Study.from_stored(stored, interrupted=True)
             front = _front(found, proposer, terrain, stored)
@@ -235,7 +235,7 @@ def _front(
     stored.set_user_attr(PREPARATION, found.evaluations)
     if isinstance(proposer, MoveProposer):
         proposer.follow(values)
-    program = Program(terrain.space, terrain.plan_costs, values)
+    program = Program(terrain.tables, values)
     costs = goal.bounds.keys() & set(terrain.cost_names) - set(goal.lower) - {size.metric}
     limits = {metric: goal.bounds[metric] for metric in sorted(costs)}
     return program.front(size.metric, size.budgets(BUDGETS), limits)

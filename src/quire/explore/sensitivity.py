@@ -23,7 +23,6 @@ from quire.explore.clock import Clock
 from quire.explore.cost_tables import CostTables, padded
 from quire.explore.divergence import ERROR, KL, is_logits, tensors_of
 from quire.explore.fisher import EVALUATIONS, FisherScores
-from quire.explore.limits import Costs
 from quire.explore.measurements import Measurements, Values
 from quire.explore.program import Program, undominated
 from quire.explore.progress import StageProgress
@@ -52,12 +51,16 @@ class Sensitivities:
     loss: str
     values: Mapping[str, Mapping[str, float]]
     evaluations: int
-    space: Space = field(repr=False, compare=False)
-    costs: Costs = field(repr=False, compare=False)
+    tables: CostTables = field(repr=False, compare=False)
+
+    @property
+    def space(self) -> Space:
+        """The groups of sites and their candidates."""
+        return self.tables.space
 
     def program(self) -> Program:
         """The integer program that finds plans by these values; it takes any limits on costs."""
-        return Program(self.space, self.costs, self.matrix(self.space))
+        return Program(self.tables, self.matrix(self.space))
 
     def matrix(self, space: Space) -> list[list[float]]:
         """For each group of a space, the value of each candidate; infinite where there is none."""
@@ -138,19 +141,19 @@ def sensitivity(
         raise StudyError(f"kind={kind!r}: give one of {', '.join(KINDS)}")
     bench = Workbench(task, 0, Clock())
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
-    return measure(bench, space, storage, kind, prune, progress)
+    return measure(bench, CostTables(space, bench.costs), storage, kind, prune, progress)
 
 
 def measure(
     bench: Workbench,
-    space: Space,
+    tables: CostTables,
     storage: str,
     kind: str = "kl",
     prune: Sequence[str] = PRUNED_BY,
     progress: bool = True,
 ) -> Sensitivities:
     """`sensitivity` for a model and a space that are there already."""
-    tables = CostTables(space, bench.costs)
+    space = tables.space
     for cost in prune:
         if cost not in tables.least:
             raise StudyError(f"prune names {cost!r}: give costs, of {', '.join(tables.least)}")
@@ -168,8 +171,7 @@ def measure(
         loss=("first-order score of " if kind == "fisher" else "") + meter.divergence.words,
         values=meter.taken(choices, kind),
         evaluations=meter.evaluations,
-        space=space,
-        costs=bench.costs,
+        tables=tables,
     )
 
 

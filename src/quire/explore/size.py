@@ -4,7 +4,6 @@ from random import Random
 
 import numpy as np
 
-from quire.explore.cost_tables import CostTables
 from quire.explore.limits import Terrain
 from quire.explore.space import Genome
 
@@ -19,7 +18,7 @@ class Size:
     def __init__(self, terrain: Terrain) -> None:
         goal = terrain.objectives
         self.metric = terrain.named_costs[0]
-        table = CostTables(terrain.space, terrain.plan_costs)[self.metric]
+        table = terrain.tables[self.metric]
         self.least, self.shares = table.least, table.choices
         most = self.least + float(self.shares.max(1).sum())
         self.bound = min(most, goal.bounds.get(self.metric, most))

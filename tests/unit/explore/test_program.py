@@ -57,7 +57,7 @@ def values_of(space: Space) -> list[list[float]]:
 def program(request: pytest.FixtureRequest) -> Program:
     bench = bench_of(request.param())
     space = build_space(bench.sites.values(), FORMATS[:4])
-    return Program(space, bench.costs, values_of(space))
+    return Program(CostTables(space, bench.costs), values_of(space))
 
 
 def every_plan(program: Program) -> list[tuple[float, Genome, Mapping[str, float]]]:
@@ -129,7 +129,7 @@ def test_a_cost_that_was_handed_in_is_a_limit_too() -> None:
     def costs(formats: Mapping[str, str]) -> dict[str, float]:
         return {"wide": float(sum(text == "mxint8" for text in formats.values()))}
 
-    program = Program(space, costs, [[4.0, 3.0, 2.0, 1.0, 0.0]] * len(space.groups))
+    program = Program(CostTables(space, costs), [[4.0, 3.0, 2.0, 1.0, 0.0]] * len(space.groups))
     plan = program.solve({"wide": 2.0})
     assert sorted(plan) == [3] * (len(plan) - 2) + [4, 4]
 
@@ -150,17 +150,17 @@ def test_an_infinite_sensitivity_is_never_taken() -> None:
     bench = bench_of(Tied())
     space = build_space(bench.sites.values(), FORMATS)
     values = [[math.inf, 2.0, 1.0, math.inf, math.inf] for _ in space.groups]
-    program = Program(space, bench.costs, values)
+    program = Program(CostTables(space, bench.costs), values)
     assert set(program.solve({})) == {2}
     assert program.least("bits") == program.tables.of((1,) * len(space.groups))["bits"]
     with pytest.raises(StudyError, match=r"site fc\.input: none of its formats has a finite"):
-        Program(space, bench.costs, [[math.inf] * 5] * len(space.groups))
+        Program(CostTables(space, bench.costs), [[math.inf] * 5] * len(space.groups))
 
 
 def test_a_limit_that_no_plan_meets_is_named_with_the_nearest_value() -> None:
     bench = bench_of(Attention())
     space = build_space(bench.sites.values(), FORMATS)
-    program = Program(space, bench.costs, values_of(space))
+    program = Program(CostTables(space, bench.costs), values_of(space))
     with pytest.raises(StudyError, match=r"the limit bits <= 2: the least is 3\.3; raise"):
         program.solve({"weight_bits": 9.0, "bits": 2.0})
     with pytest.raises(StudyError, match=r"'size' is no cost: limit one of bits, weight_bits"):
@@ -175,7 +175,7 @@ def test_limits_that_exclude_each_other_are_named_together() -> None:
         wide = float(sum(text == "mxint8" for text in formats.values()))
         return {"wide": wide, "narrow": len(formats) - wide}
 
-    program = Program(space, costs, values_of(space))
+    program = Program(CostTables(space, costs), values_of(space))
     with pytest.raises(StudyError) as caught:
         program.solve({"wide": 1.0, "narrow": 1.0})
     assert str(caught.value) == (
