@@ -111,16 +111,7 @@ def search(
             front = _front(found, proposer, terrain, stored)
         run = Run(bench, terrain, proposer, stored, clock, front)
         clock.seconds.clear()  # what was spent before the first trial is no trial's
-        with SearchProgress(name, run.earlier, trials, goal, progress) as line:
-            interrupted = _watch(run.trials(trials), line, on_trial)
-            if interrupted:
-                kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
-                line.say(
-                    f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
-                    f"the same search with name={name!r} goes on from there."
-                )
-            elif progress and run.count < trials:
-                line.say(f"Ended after {run.count} of {trials} trials: no other plan was found.")
+        interrupted = _show(run, stored, trials, storage, progress, on_trial)
         return Study.from_stored(stored, clock.seconds, interrupted)
 
 
@@ -144,6 +135,29 @@ def _check_integers(**given: object) -> None:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < LEAST[name]:
             raise StudyError(f"{name}={value!r}: give an integer from {LEAST[name]} on")
+
+
+def _show(
+    run: "Run",
+    stored: optuna.Study,
+    trials: int,
+    storage: str,
+    progress: bool,
+    on_trial: Callable[[Trial], object] | None,
+) -> bool:
+    """Run the trials with a line of progress, which says why they ended; whether Ctrl-C did."""
+    name = stored.study_name
+    with SearchProgress(name, run.earlier, trials, run.objectives, progress) as line:
+        interrupted = _watch(run.trials(trials), line, on_trial)
+        if interrupted:
+            kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
+            line.say(
+                f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
+                f"the same search with name={name!r} goes on from there."
+            )
+        elif progress and run.count < trials:
+            line.say(f"Ended after {run.count} of {trials} trials: no other plan was found.")
+    return interrupted
 
 
 def _watch(
@@ -183,6 +197,11 @@ class Run:
             space, formats = terrain.space, trial.formats
             params = space.params(space.genome_of(formats)) if formats else {}
             self._take(trial, to_record(trial, terrain, params, record.system_attrs))
+
+    @property
+    def objectives(self) -> Objectives:
+        """What the search wants."""
+        return self._terrain.objectives
 
     def trials(self, total: int) -> Iterator[Trial]:
         """Run trials until the study has `total`: the uniform plans, the front, then proposals."""
