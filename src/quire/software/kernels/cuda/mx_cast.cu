@@ -13,7 +13,7 @@
 #include <cute/layout.hpp>
 #include <type_traits>
 
-#include "element.cuh"
+#include "pairs.cuh"
 #include "rounding.cuh"
 
 namespace quire {
@@ -25,15 +25,16 @@ constexpr int kLane = 8;                              // neighbours that a lane 
 constexpr int kPerWord = 4 / int(sizeof(Real));       // values in 32 bits
 constexpr int kWords = kLane / kPerWord;              // 32-bit words of a lane's values
 constexpr int kVectors = kWords / 4;                  // 16-byte vectors of them
-constexpr int kSegments = 4;                          // that a warp has under way
+// Segments that a warp has under way.
+constexpr int kQuantizing = 4, kDequantizing = QUIRE_IS_FIXED && kBits == 8 ? 4 : 2;
 constexpr int kThreads = 256;
 constexpr int kSharing = kSize / kLane;               // lanes that hold a block
 constexpr uint32_t kMagnitudes = kPerWord == 2 ? 0x7FFF7FFFu : 0x7FFFFFFFu;
 constexpr uint32_t kAll = 0xFFFFFFFFu;
 
 // (lane, value, segment) -> position in the run of a warp: loads of a segment are one run of memory.
+template <int kSegments>
 using Run = Layout<Shape<_32, Int<kLane>, Int<kSegments>>, Stride<Int<kLane>, _1, Int<32 * kLane>>>;
-constexpr int kRun = size(Run{});
 
 __device__ __forceinline__ float to_float(__half x) { return __half2float(x); }
 __device__ __forceinline__ float to_float(float x) { return x; }
@@ -142,33 +143,29 @@ __device__ __forceinline__ uint32_t both_halves(uint32_t half) {
   return kPerWord == 2 ? half * 0x00010001u : half;
 }
 
-// Elements of fixed point below 8 bits fit the significand of bf16 beside a magic number, so that one
-// multiply-add makes two codes of two values, or two values of two codes.
-constexpr bool kPairs =
-    std::is_same_v<Real, __nv_bfloat16> && QUIRE_IS_FIXED && QUIRE_FRACTION == kBits - 2 && kBits < 8;
-constexpr uint32_t kPairMagic = (((134u - QUIRE_FRACTION) << 7) | 0x40u) * 0x00010001u;  // 1.5 * 2^(7 - f)
-
 // Two numbers that bf16 holds, as a pair.
 __device__ __forceinline__ uint32_t pair_of(float low, float high) {
   return __byte_perm(__float_as_uint(low), __float_as_uint(high), 0x7632);
 }
 
-// The codes of 8 values under one scale.
-__device__ __forceinline__ uint64_t encoded8(Values x, Scale const& scale) {
-  if (needs_cut(scale)) x = x.cut(both_halves(limit_of(scale)));
+// The codes of 8 values, and the code of their scale.
+struct Coded {
+  uint64_t codes;
+  uint32_t scale;
+};
+
+// largest: a word of the largest magnitudes of the block's even and odd values.
+__device__ __forceinline__ Coded coded(Values x, uint32_t largest) {
   if constexpr (kPairs) {
-    uint32_t const inverses = pair_of(scale.inverse, scale.inverse);
-    uint32_t bytes[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-      bytes[i] = __byte_perm(fma2(x.words[2 * i], inverses, kPairMagic),
-                             fma2(x.words[2 * i + 1], inverses, kPairMagic), 0x6420);
-    return packed_bytes(bytes[0]) | uint64_t(packed_bytes(bytes[1])) << 4 * kBits;
+    uint32_t const both = __vmaxu2(largest, __byte_perm(largest, 0, 0x1032));
+    return {codes_of_row(x.words, both), both >> 7 & 0xFF};
   } else {
+    Scale const scale(largest_of(largest));
+    if (needs_cut(scale)) x = x.cut(both_halves(limit_of(scale)));
     uint32_t codes[8];
 #pragma unroll
     for (int i = 0; i < 8; ++i) codes[i] = encoded<kCuts>(x[i], scale);
-    return packed8(codes);
+    return {packed8(codes), scale.code};
   }
 }
 
@@ -230,10 +227,11 @@ __device__ __forceinline__ uint64_t given_out(uint64_t loaded) {
 struct Place {
   int64_t row, column;
 
-  template <bool kAligned>
+  template <bool kAligned, int kSegments>
   static __device__ __forceinline__ Place of(int64_t k, int segment) {
+    constexpr int kRun = size(Run<kSegments>{});
     int64_t const run = int64_t(blockIdx.x) * (kThreads / 32) + threadIdx.x / 32;
-    int const at = Run{}(int(threadIdx.x % 32), 0, segment);
+    int const at = Run<kSegments>{}(int(threadIdx.x % 32), 0, segment);
     if constexpr (kAligned) return {0, run * kRun + at};
     int64_t const runs = (k + kRun - 1) / kRun;
     return {run / runs, run % runs * kRun + at};
@@ -252,27 +250,27 @@ template <bool kAligned>
 __global__ void __launch_bounds__(kThreads)
 mx_quantize(uint8_t* __restrict__ codes, uint8_t* __restrict__ scales, Real const* __restrict__ x,
             int64_t m, int64_t k, int64_t bytes, int64_t blocks) {
-  Values values[kSegments];
+  Values values[kQuantizing];
 #pragma unroll
-  for (int s = 0; s < kSegments; ++s) {
-    Place const at = Place::of<kAligned>(k, s);
+  for (int s = 0; s < kQuantizing; ++s) {
+    Place const at = Place::of<kAligned, kQuantizing>(k, s);
     values[s].load<kAligned>(x + at.row * k, at.column, at.row < m ? k : 0);
   }
-  uint32_t scale_codes[kSegments];
+  uint32_t scale_codes[kQuantizing];
 #pragma unroll
-  for (int s = 0; s < kSegments; ++s) {
-    Place const at = Place::of<kAligned>(k, s);
-    Scale const scale(largest_of(larger_of_lanes<1, kSharing>(larger_of_values(values[s]))));
-    scale_codes[s] = scale.code;
+  for (int s = 0; s < kQuantizing; ++s) {
+    Place const at = Place::of<kAligned, kQuantizing>(k, s);
+    Coded const found = coded(values[s], larger_of_lanes<1, kSharing>(larger_of_values(values[s])));
+    scale_codes[s] = found.scale;
     store_codes<kAligned>(codes + at.row * bytes + at.column / 8 * kBits,
-                          room_for(at.row < m, at.column, bytes), encoded8(values[s], scale));
+                          room_for(at.row < m, at.column, bytes), found.codes);
   }
   // The lanes of a block hold its scale; each stores that of another segment.
   int const lane = threadIdx.x % kSharing;
 #pragma unroll
-  for (int s = 0; s < kSegments; s += kSharing) {
-    if (s + lane >= kSegments) continue;
-    Place const at = Place::of<kAligned>(k, s + lane);
+  for (int s = 0; s < kQuantizing; s += kSharing) {
+    if (s + lane >= kQuantizing) continue;
+    Place const at = Place::of<kAligned, kQuantizing>(k, s + lane);
     int64_t const block = at.column / kSize;
     if (at.row < m && block < blocks)
       scales[at.row * blocks + block] = uint8_t(pick(scale_codes, s + lane));
@@ -343,8 +341,7 @@ constexpr uint32_t kHighPairScale = 249;
 // The same, two values at a time: offset binary below the significand of 128, then one multiply-add.
 __device__ __forceinline__ void decode8_by_pairs(uint64_t codes, uint32_t scale_code,
                                                  uint32_t (&words)[kWords]) {
-  constexpr uint32_t kHalf = kNoCode / 2, kMask = (kNoCode - 1) * 0x00010001u;
-  constexpr uint32_t kOffset = (0x4300u | kHalf) * 0x00010001u;
+  constexpr uint32_t kHalf = kNoCode / 2, kMask = twice(kNoCode - 1), kOffset = twice(0x4300u | kHalf);
   float const scale = decoded_scale(scale_code), offset = scale * -float(128 + kHalf);
   uint32_t const scales = pair_of(scale, scale), offsets = pair_of(offset, offset);
 #pragma unroll
@@ -357,22 +354,22 @@ __global__ void __launch_bounds__(kThreads)
 mx_dequantize(Real* __restrict__ out, uint8_t const* __restrict__ codes,
               uint8_t const* __restrict__ scales, int64_t m, int64_t k, int64_t bytes,
               int64_t blocks) {
-  uint64_t loaded[kSegments];
-  uint32_t scale_codes[kSegments];
+  uint64_t loaded[kDequantizing];
+  uint32_t scale_codes[kDequantizing];
 #pragma unroll
-  for (int s = 0; s < kSegments; ++s) {
-    Place const at = Place::of<kAligned>(k, s);
+  for (int s = 0; s < kDequantizing; ++s) {
+    Place const at = Place::of<kAligned, kDequantizing>(k, s);
     bool const is_row = at.row < m;
     int64_t const block = at.column / kSize;
     loaded[s] = load_codes<kAligned>(codes + at.row * bytes, at.column, is_row ? bytes : 0);
     scale_codes[s] = is_row && block < blocks ? __ldg(scales + at.row * blocks + block) : 0;
   }
 #pragma unroll
-  for (int s = 0; s < kSegments; ++s) {
-    Place const at = Place::of<kAligned>(k, s);
+  for (int s = 0; s < kDequantizing; ++s) {
+    Place const at = Place::of<kAligned, kDequantizing>(k, s);
     uint64_t const mine = given_out<kAligned>(loaded[s]);
     uint32_t words[kWords];
-    if (kPairs && scale_codes[s] < kHighPairScale) {
+    if (kPairs && kBits < 8 && scale_codes[s] < kHighPairScale) {
       decode8_by_pairs(mine, scale_codes[s], words);
     } else {
       decode8(mine, scale_codes[s], words);
@@ -381,53 +378,31 @@ mx_dequantize(Real* __restrict__ out, uint8_t const* __restrict__ codes,
   }
 }
 
-// Both axes: a warp takes 64 x 64 values, each lane 16 rows of 8; four warps take 128 x 128, so that
-// blocks of 128 meet in shared memory. Loads are 128 bytes of each of four rows; codes of rows leave in
-// 64-byte rows, codes of columns, which are rows of the transposed matrix, in 64-byte columns.
-constexpr int kSide = 64, kPatch = 16;
-constexpr int kBothThreads = 128;
-constexpr int kResident = kPairs && kBits == 4 ? 3 : 2;  // blocks a multiprocessor, measured
+// Both axes: a lane takes 8 rows of 8 values, a warp 32 x 64, the eight warps of a block of threads
+// 128 x 128, so that blocks of up to 128 meet in shared memory. Codes of rows leave as they are made;
+// those of columns, which are rows of the transposed matrix, turn in shared memory and leave in vectors.
+constexpr int kSide = 64, kPatch = 8, kTile = 128;
+constexpr int kWarpRows = 4 * kPatch, kBothWarps = 8, kBothThreads = 32 * kBothWarps;
+// Blocks a multiprocessor.
+constexpr int kBothResident = sizeof(Real) == 4 ? 1 : kPairs && kBits < 8 ? 3 : 2;
 constexpr int kBand = 8;  // tiles under one another that run together: their scales share sectors
+constexpr int kTileBlocks = kTile / kSize;  // of a row or column of a tile
 
-// (lane, value, row) -> 64 row + column in the tile of a warp
+// (lane, value, row) -> 64 row + column in the patch of a warp
 using Patch = Layout<Shape<Shape<_8, _4>, Int<kLane>, Int<kPatch>>,
                      Stride<Stride<Int<kLane>, Int<kSide * kPatch>>, _1, Int<kSide>>>;
 
-// The larger of the words of the two warps that share rows (or columns) of a tile of 128.
-template <int kCount>
-__device__ __forceinline__ void larger_of_warps(uint32_t (&words)[kCount],
-                                                uint32_t (*mine)[kCount],
-                                                uint32_t (*other)[kCount], int lane, bool writes) {
-  if (writes)
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) mine[lane][i] = words[i];
-  __syncthreads();
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) words[i] = larger(words[i], other[lane][i]);
-}
+// What the warps of a block of threads share: the largest magnitudes of rows and columns, by warp and
+// group of lanes, the tile's scales, and the codes of its columns. Column 8 g + j lies in row 16 j + g,
+// and rows are padded, so that lanes side by side write to other banks.
+struct Shared {
+  static constexpr int kPitch = kTile * kBits / 8 + (kBits == 8 ? 32 : 16);
+  alignas(16) uint8_t turned[kTile][kPitch];
+  alignas(8) uint8_t row_scales[kTile][kTileBlocks], column_scales[kTile][kTileBlocks];
+  uint32_t rows[kBothWarps][4][kPatch], columns[kBothWarps][8][kWords];
 
-// Store 16 codes, `room` bytes before the end of the row (0: nothing is stored).
-template <bool kAligned>
-__device__ __forceinline__ void store_16(uint8_t* to, int64_t room, uint64_t low, uint64_t high) {
-  if constexpr (!kAligned) {
-#pragma unroll
-    for (int i = 0; i < 2 * kBits; ++i)
-      if (i < room) to[i] = uint8_t(i < kBits ? low >> 8 * i : high >> 8 * (i - kBits));
-  } else if (room > 0) {
-    if constexpr (kBits == 8) {
-      auto const both = make_uint4(uint32_t(low), uint32_t(low >> 32), uint32_t(high),
-                                   uint32_t(high >> 32));
-      *reinterpret_cast<uint4*>(to) = both;
-    } else if constexpr (kBits == 4) {
-      *reinterpret_cast<uint64_t*>(to) = low | high << 32;
-    } else {
-      auto const words = reinterpret_cast<uint32_t*>(to);
-      words[0] = uint32_t(low);
-      words[1] = uint32_t((low >> 32) | (high << 16));
-      words[2] = uint32_t(high >> 16);
-    }
-  }
-}
+  __device__ __forceinline__ uint8_t* column(int i) { return turned[i % 8 * 16 + i / 8]; }
+};
 
 struct Both {
   uint8_t *codes, *scales, *column_codes, *column_scales;
@@ -437,127 +412,169 @@ struct Both {
 
 // The tile of a block of threads: down a band of tiles first, then across.
 __device__ __forceinline__ void tile_of(Both const& p, int64_t& row, int64_t& column) {
-  int64_t const down = (p.m + 2 * kSide - 1) / (2 * kSide);
-  int64_t const across = (p.k + 2 * kSide - 1) / (2 * kSide);
+  int64_t const down = (p.m + kTile - 1) / kTile, across = (p.k + kTile - 1) / kTile;
   int64_t const band = blockIdx.x / (kBand * across), within = blockIdx.x % (kBand * across);
   int64_t const height = min(int64_t(kBand), down - band * kBand);
-  row = (band * kBand + within % height) * 2 * kSide;
-  column = within / height * 2 * kSide;
+  row = (band * kBand + within % height) * kTile;
+  column = within / height * kTile;
 }
 
+// row, column: of the lane's patch; down, across: the same within the tile.
 template <bool kAligned>
-__device__ __forceinline__ void quantize_rows(Both const& p, Values const (&x)[kPatch],
+__device__ __forceinline__ void quantize_rows(Both const& p, Shared& shared,
+                                              Values const (&x)[kPatch],
                                               uint32_t const (&largest)[kPatch], int64_t row,
-                                              int64_t column, bool stores_scales) {
-  uint32_t scale_codes[kPatch];
+                                              int64_t column, int down, int across) {
+  constexpr int kLanes = kSharing < 8 ? kSharing : 8;  // each keeps the scales of other rows
   uint8_t* to = p.codes + row * p.bytes + column / 8 * kBits;
   bool const is_inside = row < p.m && column < p.k;
 #pragma unroll
   for (int i = 0; i < kPatch; ++i, to += p.bytes) {
-    Scale const scale(largest_of(largest[i]));
-    scale_codes[i] = scale.code;
+    Coded const found = coded(x[i], largest[i]);
     int64_t const room = kAligned ? is_inside : room_for(row + i < p.m, column, p.bytes);
-    store_codes<kAligned>(to, room, encoded8(x[i], scale));
+    store_codes<kAligned>(to, room, found.codes);
+    if (threadIdx.x % kLanes == i % kLanes)
+      shared.row_scales[down + i][across / kSize] = uint8_t(found.scale);
   }
-  constexpr int kLanes = kSharing < 8 ? kSharing : 8;
-  int const lane = threadIdx.x % kLanes;
-  int64_t const block = column / kSize;
-#pragma unroll
-  for (int i = 0; i < kPatch; i += kLanes)
-    if (stores_scales && row + i + lane < p.m && block < p.blocks)
-      p.scales[(row + i + lane) * p.blocks + block] = uint8_t(pick(scale_codes, i + lane));
 }
 
-// The codes of the columns of a patch's words: of rows 0 to 7, and of rows 8 to 15.
-__device__ __forceinline__ void encode_columns(uint32_t const (&words)[kPatch],
-                                               Scale const (&scales)[kPerWord],
-                                               uint64_t (&codes)[kPerWord][2]) {
+// The codes of the columns of a patch's words, and those of their scales.
+__device__ __forceinline__ void code_columns(uint32_t (&words)[kPatch], uint32_t largest,
+                                             Coded (&columns)[kPerWord]) {
   if constexpr (kPairs) {
-    uint32_t const inverses = pair_of(scales[0].inverse, scales[kPerWord - 1].inverse);
+    uint64_t codes[2];
+    codes_of_columns(words, largest, codes);
 #pragma unroll
-    for (int i = 0; i < kPatch; i += 4) {
-      uint32_t four[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) four[j] = fma2(words[i + j], inverses, kPairMagic);
-      uint32_t const first = __byte_perm(four[0], four[1], 0x6240);
-      uint32_t const second = __byte_perm(four[2], four[3], 0x6240);
-#pragma unroll
-      for (int c = 0; c < kPerWord; ++c) {
-        uint64_t const packed = packed_bytes(__byte_perm(first, second, c ? 0x7632 : 0x5410));
-        codes[c][i / 8] = i % 8 ? codes[c][i / 8] | packed << 4 * kBits : packed;
-      }
-    }
+    for (int c = 0; c < kPerWord; ++c) columns[c] = {codes[c], largest >> (16 * c + 7) & 0xFF};
   } else {
-#pragma unroll
-    for (int c = 0; c < kPerWord; ++c)
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        uint32_t eight[8];
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-          eight[i] = encoded<kCuts>(value_of(words[8 * half + i], c), scales[c]);
-        codes[c][half] = packed8(eight);
-      }
-  }
-}
-
-template <bool kAligned>
-__device__ __forceinline__ void store_column(Both const& p, uint64_t const (&codes)[2], int64_t row,
-                                             int64_t column) {
-  int64_t const at = row / 8 * kBits;
-  bool const is_inside = column < p.k && (!kAligned || row < p.m);
-  store_16<kAligned>(p.column_codes + column * p.column_bytes + at,
-                     is_inside ? kAligned ? 1 : p.column_bytes - at : 0, codes[0], codes[1]);
-}
-
-template <bool kAligned>
-__device__ __forceinline__ void quantize_columns(Both const& p, Values const (&x)[kPatch],
-                                                 uint32_t const (&largest)[kWords], int64_t row,
-                                                 int64_t column, bool stores_scales) {
-  uint32_t scale_codes[kLane];
-#pragma unroll
-  for (int w = 0; w < kWords; ++w) {
-    Scale scales[kPerWord];
-#pragma unroll
-    for (int c = 0; c < kPerWord; ++c) {
-      scales[c] = Scale(magnitude(largest[w], c));
-      scale_codes[kPerWord * w + c] = scales[c].code;
-    }
-    Scale const &first = scales[0], &last = scales[kPerWord - 1];
-    uint32_t words[kPatch];
-#pragma unroll
-    for (int i = 0; i < kPatch; ++i) words[i] = x[i].words[w];
+    Scale const first(magnitude(largest, 0)), last(magnitude(largest, kPerWord - 1));
     if (needs_cut(first) || needs_cut(last)) {
       uint32_t const limit =
           kPerWord == 2 ? limit_of(first) | limit_of(last) << 16 : limit_of(first);
 #pragma unroll
       for (int i = 0; i < kPatch; ++i) words[i] = cut_word(words[i], limit);
     }
-    uint64_t codes[kPerWord][2];
-    encode_columns(words, scales, codes);
 #pragma unroll
-    for (int c = 0; c < kPerWord; ++c)
-      store_column<kAligned>(p, codes[c], row, column + kPerWord * w + c);
-  }
-  constexpr int kLanes = kSize / kPatch < 4 ? kSize / kPatch : 4;
-  int const lane = threadIdx.x % 32 / 8 % kLanes;
-  int64_t const block = row / kSize;
+    for (int c = 0; c < kPerWord; ++c) {
+      Scale const& scale = c ? last : first;
+      uint32_t codes[8];
 #pragma unroll
-  for (int c = 0; c < kLane; c += kLanes) {
-    int64_t const at = column + c + lane;
-    if (stores_scales && at < p.k && block < p.column_blocks)
-      p.column_scales[at * p.column_blocks + block] = uint8_t(pick(scale_codes, c + lane));
+      for (int i = 0; i < 8; ++i) codes[i] = encoded<kCuts>(value_of(words[i], c), scale);
+      columns[c] = {packed8(codes), scale.code};
+    }
   }
 }
 
+// Put the 8 codes of a lane where the other lanes find them.
+__device__ __forceinline__ void turn(uint8_t* to, uint64_t codes) {
+  if constexpr (kBits == 8) {
+    *reinterpret_cast<uint64_t*>(to) = codes;
+  } else if constexpr (kBits == 4) {
+    *reinterpret_cast<uint32_t*>(to) = uint32_t(codes);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 3; ++i) reinterpret_cast<uint16_t*>(to)[i] = uint16_t(codes >> 16 * i);
+  }
+}
+
+__device__ __forceinline__ void quantize_columns(Shared& shared, Values const (&x)[kPatch],
+                                                 uint32_t const (&largest)[kWords], int down,
+                                                 int across) {
+  constexpr int kLanes = kSize / kPatch < 4 ? kSize / kPatch : 4;  // each keeps other scales
+#pragma unroll
+  for (int w = 0; w < kWords; ++w) {
+    uint32_t words[kPatch];
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i) words[i] = x[i].words[w];
+    Coded columns[kPerWord];
+    code_columns(words, largest[w], columns);
+#pragma unroll
+    for (int c = 0; c < kPerWord; ++c) {
+      int const i = kPerWord * w + c;
+      turn(shared.column(across + i) + down / 8 * kBits, columns[c].codes);
+      if (threadIdx.x % 32 / 8 % kLanes == i % kLanes)
+        shared.column_scales[across + i][down / kSize] = uint8_t(columns[c].scale);
+    }
+  }
+}
+
+// Store the scales of a row or column of a tile, as far as there are `room` blocks.
+__device__ __forceinline__ void store_scales(uint8_t* to, uint8_t const* from, int64_t room) {
+  using Whole = std::conditional_t<
+      kTileBlocks == 8, uint64_t,
+      std::conditional_t<kTileBlocks == 4, uint32_t,
+                         std::conditional_t<kTileBlocks == 2, uint16_t, uint8_t>>>;
+  if (room >= kTileBlocks && reinterpret_cast<uintptr_t>(to) % kTileBlocks == 0) {
+    *reinterpret_cast<Whole*>(to) = *reinterpret_cast<Whole const*>(from);
+  } else {
+#pragma unroll
+    for (int b = 0; b < kTileBlocks; ++b)
+      if (b < room) to[b] = from[b];
+  }
+}
+
+// Store the scales of the tile at (row, column): a thread a row, then a thread a column.
+__device__ __forceinline__ void store_tile_scales(Both const& p, Shared const& shared, int64_t row,
+                                                  int64_t column) {
+  static_assert(kBothThreads == 2 * kTile);
+  int const line = threadIdx.x % kTile;
+  if (threadIdx.x < kTile) {
+    int64_t const block = column / kSize;
+    if (row + line < p.m)
+      store_scales(p.scales + (row + line) * p.blocks + block, shared.row_scales[line],
+                   p.blocks - block);
+  } else if (column + line < p.k) {
+    int64_t const block = row / kSize;
+    store_scales(p.column_scales + (column + line) * p.column_blocks + block,
+                 shared.column_scales[line], p.column_blocks - block);
+  }
+}
+
+// Store the codes of the columns of the tile at (row, column), a Vector at a time.
+template <class Vector>
+__device__ __forceinline__ void store_columns(Both const& p, Shared& shared, int64_t row,
+                                              int64_t column) {
+  constexpr int kVector = int(sizeof(Vector)), kOf = kTile * kBits / 8 / kVector;
+  int64_t const first = row / 8 * kBits, room = p.column_bytes - first;
+#pragma unroll
+  for (int i = threadIdx.x; i < kTile * kOf; i += kBothThreads) {
+    int const which = i / kOf, at = i % kOf * kVector;
+    if (column + which < p.k && at < room)
+      *reinterpret_cast<Vector*>(p.column_codes + (column + which) * p.column_bytes + first + at) =
+          *reinterpret_cast<Vector const*>(shared.column(which) + at);
+  }
+}
+
+// The largest magnitudes of blocks that several warps share.
+__device__ __forceinline__ void meet(Shared& shared, uint32_t (&rows)[kPatch],
+                                     uint32_t (&columns)[kWords], int warp, int lane) {
+  if (lane % 8 == 0)
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i) shared.rows[warp][lane / 8][i] = rows[i];
+  if (lane < 8)
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) shared.columns[warp][lane][w] = columns[w];
+  __syncthreads();
+  if constexpr (kSize > kSide)
+#pragma unroll
+    for (int i = 0; i < kPatch; ++i)
+      rows[i] = larger(rows[i], shared.rows[warp ^ 1][lane / 8][i]);
+  constexpr int kMeeting = kSize / kWarpRows;  // warps under one another
+#pragma unroll
+  for (int d = 1; d < kMeeting; ++d)
+#pragma unroll
+    for (int w = 0; w < kWords; ++w)
+      columns[w] = larger(columns[w], shared.columns[warp ^ 2 * d][lane % 8][w]);
+}
+
 template <bool kAligned>
-__global__ void __launch_bounds__(kBothThreads, kResident) mx_quantize_both(Both const p) {
-  int const warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  int const at = Patch{}(lane, 0, 0);
-  int64_t row, column;
-  tile_of(p, row, column);
-  row += warp / 2 * kSide + at / kSide;
-  column += warp % 2 * kSide + at % kSide;
+__global__ void __launch_bounds__(kBothThreads, kBothResident) mx_quantize_both(Both const p) {
+  __shared__ Shared shared;
+  int const warp = threadIdx.x / 32, lane = threadIdx.x % 32, at = Patch{}(lane, 0, 0);
+  int const down = warp / 2 * kWarpRows + at / kSide, across = warp % 2 * kSide + at % kSide;
+  int64_t top, left;
+  tile_of(p, top, left);
+  int64_t const row = top + down, column = left + across;
 
   Values x[kPatch];
   Real const* from = p.x + row * p.k;
@@ -575,14 +592,20 @@ __global__ void __launch_bounds__(kBothThreads, kResident) mx_quantize_both(Both
   }
 #pragma unroll
   for (int w = 0; w < kWords; ++w)
-    columns[w] = larger_of_lanes<8, (kSize < kSide ? kSize / kPatch * 8 : 32)>(columns[w]);
-  if constexpr (kSize > kSide) {
-    __shared__ uint32_t row_words[4][4][kPatch], column_words[4][8][kWords];
-    larger_of_warps(rows, row_words[warp], row_words[warp ^ 1], lane / 8, lane % 8 == 0);
-    larger_of_warps(columns, column_words[warp], column_words[warp ^ 2], lane % 8, lane < 8);
+    columns[w] = larger_of_lanes<8, (kSize < kWarpRows ? kSize / kPatch * 8 : 32)>(columns[w]);
+  if constexpr (kSize > kWarpRows) meet(shared, rows, columns, warp, lane);
+  quantize_rows<kAligned>(p, shared, x, rows, row, column, down, across);
+  quantize_columns(shared, x, columns, down, across);
+  __syncthreads();
+  store_tile_scales(p, shared, top, left);
+  // Columns of 6 bits start at multiples of 16 bytes where rows come in 64, else of 8.
+  if constexpr (!kAligned) {
+    store_columns<uint8_t>(p, shared, top, left);
+  } else if (kBits == 6 && p.m % 64) {
+    store_columns<uint2>(p, shared, top, left);
+  } else {
+    store_columns<uint4>(p, shared, top, left);
   }
-  quantize_rows<kAligned>(p, x, rows, row, column, kSize <= kSide || warp % 2 == 0);
-  quantize_columns<kAligned>(p, x, columns, row, column, kSize <= kSide || warp / 2 == 0);
 }
 
 static int64_t row_bytes(int64_t k) { return (k * kBits + 7) / 8; }
@@ -597,7 +620,9 @@ static bool is_aligned(Pointers... pointers) {
 }
 
 // Blocks of threads for m rows of k, a warp a run.
+template <int kSegments>
 static unsigned grid(int64_t m, int64_t k) {
+  constexpr int kRun = size(Run<kSegments>{});
   int64_t const warps = m * ((k + kRun - 1) / kRun);
   return unsigned((warps + kThreads / 32 - 1) / (kThreads / 32));
 }
@@ -610,10 +635,10 @@ using namespace quire;
 extern "C" int quire_mx_quantize(uint8_t* codes, uint8_t* scales, Real const* x, int64_t m,
                                  int64_t k, cudaStream_t stream) {
   if (is_whole(k) && is_aligned(codes, x)) {
-    mx_quantize<true><<<grid(1, m * k), kThreads, 0, stream>>>(
+    mx_quantize<true><<<grid<kQuantizing>(1, m * k), kThreads, 0, stream>>>(
         codes, scales, x, 1, m * k, row_bytes(m * k), row_blocks(m * k));
   } else {
-    mx_quantize<false><<<grid(m, k), kThreads, 0, stream>>>(codes, scales, x, m, k, row_bytes(k),
+    mx_quantize<false><<<grid<kQuantizing>(m, k), kThreads, 0, stream>>>(codes, scales, x, m, k, row_bytes(k),
                                                             row_blocks(k));
   }
   return int(cudaGetLastError());
@@ -623,10 +648,10 @@ extern "C" int quire_mx_quantize(uint8_t* codes, uint8_t* scales, Real const* x,
 extern "C" int quire_mx_dequantize(Real* out, uint8_t const* codes, uint8_t const* scales,
                                    int64_t m, int64_t k, cudaStream_t stream) {
   if (is_whole(k) && is_aligned(out, codes)) {
-    mx_dequantize<true><<<grid(1, m * k), kThreads, 0, stream>>>(
+    mx_dequantize<true><<<grid<kDequantizing>(1, m * k), kThreads, 0, stream>>>(
         out, codes, scales, 1, m * k, row_bytes(m * k), row_blocks(m * k));
   } else {
-    mx_dequantize<false><<<grid(m, k), kThreads, 0, stream>>>(out, codes, scales, m, k, row_bytes(k),
+    mx_dequantize<false><<<grid<kDequantizing>(m, k), kThreads, 0, stream>>>(out, codes, scales, m, k, row_bytes(k),
                                                               row_blocks(k));
   }
   return int(cudaGetLastError());
@@ -638,7 +663,7 @@ extern "C" int quire_mx_quantize_both(uint8_t* codes, uint8_t* scales, uint8_t* 
                                       cudaStream_t stream) {
   Both const p = {codes,         scales,        column_codes,  column_scales, x, m, k,
                   row_bytes(k),  row_blocks(k), row_bytes(m),  row_blocks(m)};
-  int64_t const tiles = ((m + 2 * kSide - 1) / (2 * kSide)) * ((k + 2 * kSide - 1) / (2 * kSide));
+  int64_t const tiles = ((m + kTile - 1) / kTile) * ((k + kTile - 1) / kTile);
   if (is_whole(k) && is_whole(m) && is_aligned(codes, column_codes, x)) {
     mx_quantize_both<true><<<unsigned(tiles), kBothThreads, 0, stream>>>(p);
   } else {

@@ -39,7 +39,6 @@ struct Scale {
   uint32_t code, sign_mask;
   bool is_bad, saturates;  // it holds NaN or Inf; it may hold what rounds beyond the largest element
 
-  Scale() = default;
   __device__ __forceinline__ explicit Scale(uint32_t largest) {
     uint32_t const field = scale_field(largest);
     inverse = power_of_two(0x7F000000u - field);
