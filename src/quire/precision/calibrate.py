@@ -169,7 +169,10 @@ def _finite(x: Tensor) -> Tensor:
 def without_nan(x: Tensor) -> Tensor:
     """The values of a sample; PlanError if NaN is among them."""
     if x.isnan().any():
-        raise PlanError("the observed values hold NaN: clean the calibration data, or the model")
+        raise PlanError(
+            "the observed values hold NaN, which NaN or infinity in the calibration data or in the"
+            " weights gives: clean them"
+        )
     return x
 
 
@@ -257,12 +260,18 @@ def _flat_inputs(graph: GraphModule, batch: Batch) -> list[Any]:
         if taken is not None and not _is_like(value, taken):
             given = infer_type(value) or type(value).__name__
             raise PlanError(f"a batch of data gives {node.name} {given}; the graph takes {taken}")
+        if isinstance(value, Tensor) and not value.numel():
+            raise PlanError(f"a batch of data gives {node.name} {tuple(value.shape)}: no example")
     return inputs
 
 
 def _is_like(value: object, taken: TensorType) -> bool:
-    """Whether a value is a tensor of the rank and of the fixed sizes of a type."""
-    if not isinstance(value, Tensor) or value.dim() != len(taken.shape):
+    """Whether a value is a tensor of the rank and of the fixed sizes of a type, and of its dtype
+    where that is a floating-point one."""
+    given = infer_type(value)
+    if not isinstance(value, Tensor) or given is None or value.dim() != len(taken.shape):
+        return False
+    if given.format != taken.format and (given.is_float or taken.is_float):
         return False
     sizes = zip(value.shape, taken.shape, strict=True)
     return all(isinstance(size, str) or found == size for found, size in sizes)

@@ -175,6 +175,8 @@ def test_data_that_the_graph_does_not_take() -> None:
         ((x[:, :5],), r"gives input_1 fp32\[4, 5\]; the graph takes fp32\[batch, 16\]"),
         ([x, x[0]], r"gives input_1 fp32\[16\]; the graph takes"),
         (((x, x),), r"gives input_1 tuple; the graph takes"),
+        (x.double(), r"gives input_1 fp64\[4, 16\]; the graph takes fp32"),
+        (x[:0], r"gives input_1 \(0, 16\): no example"),
     ):
         with pytest.raises(PlanError, match=said):
             observe(graph, data)
