@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -18,35 +19,26 @@ from rich.text import Text
 from quire.explore.objectives import Objectives
 from quire.explore.trial import Trial
 
+Shown = TypeVar("Shown", bound="_Line")
 
-class SearchProgress:
-    """A context manager; `show` redraws the line after a trial.
 
-    earlier: the trials that the study has already, the baseline among them.
-    """
+class _Line:
+    """A context manager that shows a line of progress on standard error: a bar, a count, `more`,
+    the rate, the time left."""
 
-    def __init__(
-        self, name: str, earlier: Sequence[Trial], total: int, objectives: Objectives, on: bool
-    ) -> None:
-        self._objectives = objectives
-        self._best: Trial | None = None
+    def __init__(self, on: bool, *more: ProgressColumn) -> None:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[best]}", markup=False),
+            *more,
             _RateColumn(),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             disable=not on,
         )
-        done = len(earlier)
-        self._bar = self._progress.add_task(name, total=max(total, done), completed=done, best="")
-        for trial in earlier:
-            self._compare(trial)
-        self._progress.update(self._bar, best=self._describe())
 
-    def __enter__(self) -> "SearchProgress":
+    def __enter__(self: Shown) -> Shown:
         self._progress.start()
         return self
 
@@ -58,14 +50,33 @@ class SearchProgress:
     ) -> None:
         self._progress.stop()
 
+    def say(self, message: str) -> None:
+        """Print a message above the line."""
+        self._progress.console.print(message, highlight=False, markup=False)
+
+
+class SearchProgress(_Line):
+    """The line of a search; `show` redraws it after a trial.
+
+    earlier: the trials that the study has already, the baseline among them.
+    """
+
+    def __init__(
+        self, name: str, earlier: Sequence[Trial], total: int, objectives: Objectives, on: bool
+    ) -> None:
+        super().__init__(on, TextColumn("{task.fields[best]}", markup=False))
+        self._objectives = objectives
+        self._best: Trial | None = None
+        done = len(earlier)
+        self._bar = self._progress.add_task(name, total=max(total, done), completed=done, best="")
+        for trial in earlier:
+            self._compare(trial)
+        self._progress.update(self._bar, best=self._describe())
+
     def show(self, trial: Trial) -> None:
         """Count a trial."""
         self._compare(trial)
         self._progress.update(self._bar, advance=1, best=self._describe())
-
-    def say(self, message: str) -> None:
-        """Print a message above the line."""
-        self._progress.console.print(message, highlight=False, markup=False)
 
     def _compare(self, trial: Trial) -> None:
         """Take a trial as the best if it is; the fp32 model is no plan."""
@@ -80,25 +91,13 @@ class SearchProgress:
         return "best " + " ".join(f"{m} {metrics[m]:.4g}" for m in self._objectives.directions)
 
 
-class StageProgress:
-    """A context manager: shows how far a stage of `total` steps is; after Ctrl-C, what is kept."""
+class StageProgress(_Line):
+    """The line of a stage of `total` steps; after Ctrl-C it says what is kept."""
 
     def __init__(self, name: str, total: int, on: bool) -> None:
+        super().__init__(on)
         self._name, self._total, self._done = name, total, 0
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            _RateColumn(),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-            disable=not on,
-        )
         self._bar = self._progress.add_task(name, total=total)
-
-    def __enter__(self) -> "StageProgress":
-        self._progress.start()
-        return self
 
     def __exit__(
         self,
@@ -106,10 +105,11 @@ class StageProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        super().__exit__(kind, error, trace)
         if isinstance(error, KeyboardInterrupt):
-            kept = f"{self._name}: {self._done} of {self._total} are kept; the same call goes on."
-            self._progress.console.print(kept, highlight=False, markup=False)
+            self.say(
+                f"{self._name}: {self._done} of {self._total} are kept; the same call goes on."
+            )
 
     def advance(self) -> None:
         """Count a step."""
