@@ -76,19 +76,14 @@ __device__ __forceinline__ uint32_t encoded(float x, Scale const& scale) {
 #endif
 }
 
-// Four codes, one in the low bits of each byte, as 4 * kBits bits.
-__device__ __forceinline__ uint32_t packed_bytes(uint32_t bytes) {
+// Four codes, one in the low bits of each, as 4 * kBits bits.
+__device__ __forceinline__ uint32_t packed4(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  uint32_t const bytes = __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
   if constexpr (kBits == 8) return bytes;
   constexpr uint32_t kEven = (kNoCode - 1) * 0x00010001u;
   uint32_t const pairs = (bytes & kEven) | ((bytes >> (8 - kBits)) & (kEven << kBits));
   constexpr uint32_t kPair = (1u << 2 * kBits) - 1;
   return (pairs & kPair) | ((pairs >> (16 - 2 * kBits)) & (kPair << 2 * kBits));
-}
-
-// Four codes, one in the low bits of each, as 4 * kBits bits.
-__device__ __forceinline__ uint32_t packed4(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-  return packed_bytes(
-      __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410));
 }
 
 // Eight codes as 8 * kBits bits, the first lowest.
