@@ -21,6 +21,15 @@ ATTRIBUTE = "quire"
 PREPARATION = "quire evaluations before the first trial"
 """The key under which a study keeps what its sensitivities took."""
 
+MODEL = "quire model"
+"""The key under which a study keeps the drawing of its model (`quire.explore.picture`)."""
+
+SENSITIVITIES = "quire sensitivities"
+"""The key under which a study keeps the sensitivities that it went by, as plain data."""
+
+PROGRAM = "quire program"
+"""The key under which a study keeps what its limits cost (`quire.explore.relaxed`)."""
+
 KEPT = ("metrics", "label", "seconds", "error")
 """What is stored of a trial besides its plan, its state, and its place in the study."""
 
@@ -125,6 +134,13 @@ def create_study(
         )
     stored.set_user_attr(ATTRIBUTE, dict(about))
     return stored
+
+
+def keep(stored: optuna.Study, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of a stored study where they are new."""
+    for key, value in attributes.items():
+        if value and stored.user_attrs.get(key) != value:
+            stored.set_user_attr(key, value)
 
 
 def check_same(stored: optuna.Study, about: Mapping[str, Any]) -> None:

@@ -14,16 +14,21 @@ from quire.explore.program import Program
 from quire.explore.progress import SearchProgress
 from quire.explore.records import (
     ATTRIBUTE,
+    MODEL,
     PREPARATION,
+    PROGRAM,
+    SENSITIVITIES,
     Plans,
     check_same,
     create_study,
     find_study,
+    keep,
     read_trials,
     to_record,
     to_stored,
 )
 from quire.explore.refine import BUDGETS, MoveProposer
+from quire.explore.relaxed import relaxed
 from quire.explore.sampling import Proposal, Proposer, make_proposer
 from quire.explore.sensitivity import Sensitivities, measure
 from quire.explore.size import Size
@@ -255,9 +260,11 @@ def _front(
     if isinstance(proposer, MoveProposer):
         proposer.follow(values)
     program = Program(terrain.tables, values)
-    costs = goal.bounds.keys() & set(terrain.cost_names) - set(goal.lower) - {size.metric}
+    costs = goal.bounds.keys() & set(terrain.cost_names) - set(goal.lower)
     limits = {metric: goal.bounds[metric] for metric in sorted(costs)}
-    return program.front(size.metric, size.budgets(BUDGETS), limits)
+    keep(stored, {SENSITIVITIES: found.to_json(), PROGRAM: relaxed(program, limits)})
+    others = {metric: bound for metric, bound in limits.items() if metric != size.metric}
+    return program.front(size.metric, size.budgets(BUDGETS), others)
 
 
 def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna.Study:
@@ -266,6 +273,7 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
     stored = find_study(name, storage)
     if stored is not None:
         check_same(stored, about)
+        keep(stored, {MODEL: bench.picture(terrain.space)})
         return stored
     baseline = bench.run(0, {}, BASELINE)
     if baseline.error:
@@ -274,5 +282,6 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
         ) from bench.last_exception
     terrain.objectives.check_metrics(baseline.metrics, terrain.cost_names)
     stored = create_study(name, storage, terrain.objectives, about)
+    keep(stored, {MODEL: bench.picture(terrain.space)})
     stored.add_trial(to_stored(baseline, terrain.objectives, Plans(about), {}))
     return stored

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -89,6 +90,14 @@ class Sensitivities:
             for c in group.candidates
             if c.format in self.values[group.name]
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """{"kind", "loss", "values"} as plain data; an infinite value is None."""
+        values = {
+            site: {format: value if math.isfinite(value) else None for format, value in row.items()}
+            for site, row in self.values.items()
+        }
+        return {"kind": self.kind, "loss": self.loss, "values": values}
 
     def save_csv(self, path: str | Path) -> None:
         """Write `rows` with a head line."""

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -12,7 +12,16 @@ import optuna
 
 from quire.errors import StudyError
 from quire.explore.objectives import Objectives, pareto_front
-from quire.explore.records import ATTRIBUTE, PREPARATION, find_study, read_trials
+from quire.explore.records import (
+    ATTRIBUTE,
+    MODEL,
+    PREPARATION,
+    PROGRAM,
+    SENSITIVITIES,
+    find_study,
+    read_trials,
+)
+from quire.explore.sensitivity import Sensitivities
 from quire.explore.trial import Trial
 from quire.precision import Plan
 
@@ -26,6 +35,10 @@ class Study:
         costs, quantized weights), "evaluate": ..., "storage": ...}.
     interrupted: whether Ctrl-C ended it.
     preparation: evaluations that its sensitivities took (`Sensitivities.evaluations`).
+    sensitivities: those that it went by, as `Sensitivities.to_json` gives them; None where it went
+        by none.
+    model: the drawing of its model (`quire.explore.picture`).
+    program: what its limits cost by the integer program (`quire.explore.relaxed`).
     """
 
     name: str
@@ -35,6 +48,9 @@ class Study:
     timing: Mapping[str, float]
     interrupted: bool = False
     preparation: int = 0
+    sensitivities: Mapping[str, Any] | None = None
+    model: Mapping[str, Any] | None = None
+    program: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, name: str, storage: str = "study.journal") -> "Study":
@@ -54,15 +70,19 @@ class Study:
         interrupted: bool = False,
     ) -> "Study":
         """The study that an Optuna study keeps."""
-        about: dict[str, Any] = stored.user_attrs[ATTRIBUTE]
+        kept = stored.user_attrs
+        about: dict[str, Any] = kept[ATTRIBUTE]
         return cls(
             name=stored.study_name,
             objectives=Objectives(about["objectives"], about["limits"]),
-            sites=tuple(about["sites"]),
+            sites=tuple(_with_bits(about, kept.get(MODEL, {}).get("bits", {}))),
             trials=tuple(trial for trial, _ in read_trials(stored)),
             timing=timing or {},
             interrupted=interrupted,
-            preparation=stored.user_attrs.get(PREPARATION, 0),
+            preparation=kept.get(PREPARATION, 0),
+            sensitivities=kept.get(SENSITIVITIES),
+            model=kept.get(MODEL),
+            program=kept.get(PROGRAM),
         )
 
     @property
@@ -149,15 +169,27 @@ class Study:
         chosen: Trial | None = None,
         figures: Sequence[Mapping[str, Any]] = (),
         tensors: Sequence[Mapping[str, Any]] = (),
+        sensitivities: Sensitivities | None = None,
+        layers: Mapping[str, Mapping[str, float]] | None = None,
     ) -> dict[str, Any]:
         """Everything as plain data, in the layout that `quire.report` reads.
 
         chosen: the trial whose plan was taken; None: the best of the first objective.
         figures: {"label", "split", "metrics"} of what was measured once, such as the test split.
         tensors: what `quire.explore.sample_tensors` gives.
+        sensitivities: what `quire.sensitivity` gave; None: those that the search went by, if any.
+        layers: {layer: {metric: value}}, what the chosen plan costs beside bits, such as its LUT.
         """
         front = self.pareto()
         taken = chosen or (front[0] if front else None)
+        found = sensitivities.to_json() if sensitivities else self.sensitivities
+        model = {key: (self.model or {}).get(key, []) for key in ("boxes", "edges")}
+        explained = {
+            "sensitivities": found,
+            "program": self.program,
+            "model": model if model["boxes"] else None,
+            "layers": {name: dict(row) for name, row in (layers or {}).items()} or None,
+        }
         return {
             "quire_study": 1,
             "name": self.name,
@@ -170,6 +202,7 @@ class Study:
             "chosen": taken.number if taken else None,
             "figures": [dict(figure) for figure in figures],
             "tensors": [dict(tensor) for tensor in tensors],
+            **{key: value for key, value in explained.items() if value},
         }
 
     def save(self, path: str | Path, **more: Any) -> None:
@@ -198,6 +231,14 @@ class Study:
             known = ", ".join(self.baseline.metrics)
             raise StudyError(f"{name!r} is no bound: write max_ or min_ and one of {known}")
         return signs[side], metric
+
+
+def _with_bits(about: Mapping[str, Any], bits: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The sites of a study; those that name a choice have {format: stored bits a value}."""
+    for site in about["sites"]:
+        name = site["name"]
+        own = dict(zip(about["formats"][name], bits[name], strict=True)) if name in bits else {}
+        yield {**site, **({"bits": own} if own else {})}
 
 
 def _row(trial: Trial) -> dict[str, Any]:

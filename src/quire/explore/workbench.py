@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from quire.errors import TaskError
 from quire.explore.clock import Clock
+from quire.explore.picture import draw
 from quire.explore.space import Space
 from quire.explore.task import Task
 from quire.explore.trial import Trial
@@ -127,6 +128,12 @@ class Workbench:
         for leaf in pytree.tree_leaves(self.batches):
             digest.update(_bytes(leaf) if isinstance(leaf, Tensor) else repr(leaf).encode())
         return digest.hexdigest()
+
+    def picture(self, space: Space) -> dict[str, Any]:
+        """The drawing of the model, and {group: stored bits a value of each of its formats}."""
+        drawing = draw(self._graph, [site.name for group in space.groups for site in group.sites])
+        bits = {group.name: [c.bits for c in group.candidates] for group in space.groups}
+        return {**drawing, "bits": bits}
 
     def describe(self) -> dict[str, Any]:
         """What a study must have in common with this task to go on."""
