@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import optuna
 from optuna.samplers import BaseSampler
 
-from quire.errors import StudyError
+from quire.errors import StudyError, TaskError
 from quire.explore.clock import Clock
 from quire.explore.guided import GuidedProposer
 from quire.explore.limits import Terrain
@@ -98,6 +98,8 @@ def search(
     _check_integers(trials=trials, workers=workers, seed=seed, qat_epochs=qat_epochs)
     if workers != 1:
         raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
+    if qat_epochs and task.train is None:
+        raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
     bench = Workbench(task, qat_epochs, clock, costs)
@@ -227,7 +229,8 @@ class Run:
     def _try(self, proposal: Proposal, label: str) -> Trial:
         formats = self._terrain.space.formats(proposal.genome)
         wanted = self._terrain.objectives.names
-        trial = self._bench.run(self.count, formats, UNIFORM + label if label else "", wanted)
+        label = UNIFORM + label if label else ""
+        trial = self._bench.trial(self.count, formats, label, self._bench.measure(formats), wanted)
         goal, attributes = self._terrain.objectives, proposal.attributes
         with self._clock("storage"):
             self._stored.add_trial(to_stored(trial, goal, self._plans, attributes))
@@ -275,7 +278,7 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
         check_same(stored, about)
         keep(stored, {MODEL: bench.picture(terrain.space)})
         return stored
-    baseline = bench.run(0, {}, BASELINE)
+    baseline = bench.trial(0, {}, BASELINE, bench.measure({}))
     if baseline.error:
         raise StudyError(
             f"the fp32 model cannot be evaluated: {baseline.error}"

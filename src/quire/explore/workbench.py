@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, TypeAlias, cast
 
@@ -29,6 +30,15 @@ PlanCosts: TypeAlias = Callable[[Plan], Mapping[str, float]]
 Costs: TypeAlias = Callable[[GraphModule], PlanCosts]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a plan gave: the metrics of `evaluate`, the seconds that it took, or why it failed."""
+
+    metrics: Mapping[str, float]
+    seconds: float
+    error: str = ""
+
+
 class Workbench:
     """A task whose model has been captured once.
 
@@ -39,8 +49,6 @@ class Workbench:
     def __init__(
         self, task: Task, qat_epochs: int, clock: Clock, costs: Costs | None = None
     ) -> None:
-        if qat_epochs and task.train is None:
-            raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
         self._task, self._qat_epochs, self._clock = task, qat_epochs, clock
         self.last_exception: Exception | None = None
         self._graph = capture(task.model, task.example_inputs)
@@ -58,31 +66,44 @@ class Workbench:
             raise TaskError(f"costs returned {shared}, which Quire computes: rename it")
         return {**own, **more}
 
-    def run(
-        self, number: int, formats: Mapping[str, str], label: str, wanted: Iterable[str] = ()
-    ) -> Trial:
-        """Try {site: format string}. An exception fails the trial with its type and message.
+    def measure(self, formats: Mapping[str, str], epochs: int | None = None) -> Measured:
+        """What `evaluate` gives under {site: format string}; an exception becomes words.
 
-        wanted: metrics without which the trial fails.
+        epochs: of training before; None: as many as every trial gets.
         """
         started = time.perf_counter()
-        costs = self.costs(formats)
+        epochs = self._qat_epochs if epochs is None else epochs
         metrics, error = dict[str, float](), ""
         try:
-            metrics = self._evaluate(self._prepare(formats))
-            if shared := metrics.keys() & costs.keys():
-                raise TaskError(f"evaluate returned {shared}, which Quire computes: rename it")
-            if missing := set(wanted) - metrics.keys() - costs.keys():
-                raise TaskError(f"evaluate returned {', '.join(metrics)}, but not {missing}")
-        except Exception as problem:  # whatever the user's code raises belongs to this trial
+            metrics = self._evaluate(self._prepare(formats, epochs), epochs)
+        except Exception as problem:  # whatever the user's code raises belongs to this plan
             error, self.last_exception = f"{type(problem).__name__}: {problem}", problem
+        return Measured(metrics, round(time.perf_counter() - started, 6), error)
+
+    def trial(
+        self,
+        number: int,
+        formats: Mapping[str, str],
+        label: str,
+        measured: Measured,
+        wanted: Iterable[str] = (),
+    ) -> Trial:
+        """The trial of a plan that was measured, with its costs.
+
+        wanted: metrics without which it fails.
+        """
+        costs, metrics, error = self.costs(formats), dict(measured.metrics), measured.error
+        if not error and (shared := metrics.keys() & costs.keys()):
+            error = f"TaskError: evaluate returned {shared}, which Quire computes: rename it"
+        if not error and (missing := set(wanted) - metrics.keys() - costs.keys()):
+            error = f"TaskError: evaluate returned {', '.join(metrics)}, but not {missing}"
         return Trial(
             number=number,
             formats=formats,
             metrics=metrics | costs,
             state="failed" if error else "complete",
             label=label,
-            seconds=round(time.perf_counter() - started, 6),
+            seconds=measured.seconds,
             error=error,
         )
 
@@ -112,6 +133,11 @@ class Workbench:
         with self._clock("quire"):
             return self._switchable.use(_plan(formats))
 
+    @property
+    def task(self) -> Task:
+        """The task as workers get it: its calibration data is a list, which runs more than once."""
+        return replace(self._task, calibration=self._data)
+
     @cached_property
     def batches(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
         """The calibration data as arguments and keyword arguments of calls.
@@ -139,17 +165,17 @@ class Workbench:
         """What a study must have in common with this task to go on."""
         return {"model": _digest(self._task.model), "qat_epochs": self._qat_epochs}
 
-    def _prepare(self, formats: Mapping[str, str]) -> nn.Module:
+    def _prepare(self, formats: Mapping[str, str], epochs: int) -> nn.Module:
         """The model under a plan: the shared one, or, to be trained, one with its own weights."""
-        if not self._qat_epochs:
+        if not epochs:
             return self.use(formats)
         with self._clock("quire"):
             return quantize(copy_graph(self._graph, share=False), _plan(formats))
 
-    def _evaluate(self, module: nn.Module) -> dict[str, float]:
+    def _evaluate(self, module: nn.Module, epochs: int) -> dict[str, float]:
         with self._clock("evaluate"):
-            if self._qat_epochs and self._task.train is not None:
-                self._task.train(module.train(), self._qat_epochs)
+            if epochs and self._task.train is not None:
+                self._task.train(module.train(), epochs)
             with torch.no_grad():
                 return self._task.score(module.eval())
 
