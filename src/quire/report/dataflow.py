@@ -1,7 +1,6 @@
 """The drawing of a dataflow: stages from top to bottom, streams between them, as SVG.
 
-Stages stand in layers by their longest path from an input; a stream that skips layers is led
-through each of them. Colours are those of the page: classes, no styles.
+Colours are those of the page: classes, no styles.
 """
 
 from __future__ import annotations
@@ -13,51 +12,40 @@ from itertools import pairwise
 from typing import Any
 
 from quire.report.figures import short
+from quire.report.layered import Edge, Node, in_layers, led_through, order, set_layers
 
 BOX_HEIGHT, GAP_DOWN, GAP_ACROSS = 52, 58, 44
 LETTER, SMALL_LETTER = 8.2, 6.6
 """Widths of a letter of a name and of a detail, in pixels."""
 
-SWEEPS = 4
-
 
 @dataclass
-class Node:
-    """A box, or a place where a stream passes a layer. x, y: its centre."""
+class Box(Node):
+    """A stage or a port, with words below its name."""
 
-    name: str
-    kind: str
     lines: tuple[str, ...] = ()
     share: float = 0.0
     tip: str = ""
-    layer: int = 0
-    x: float = 0.0
-    y: float = 0.0
 
-    @property
-    def width(self) -> float:
-        if self.kind == "pass":
-            return 26.0
+    def __post_init__(self) -> None:
         detail = max((len(line) for line in self.lines), default=0)
-        return max(130.0, len(self.name) * LETTER + 30, detail * SMALL_LETTER + 30)
+        self.width = max(130.0, len(self.name) * LETTER + 30, detail * SMALL_LETTER + 30)
 
 
 @dataclass
-class Edge:
-    """A stream to one of its readers, through the nodes of its way; the side of its words."""
+class StreamEdge(Edge):
+    """A stream to one of its readers; the side of its words."""
 
-    stream: Mapping[str, Any]
-    way: list[Node] = field(default_factory=list[Node])
+    stream: Mapping[str, Any] = field(default_factory=dict[str, Any])
     is_left: bool = False
 
 
 def dataflow(design: Mapping[str, Any]) -> str:
     """The SVG of a design; its layout is that of `quire.report.design`."""
     nodes, edges = _graph(design)
-    _set_layers(nodes, edges)
-    passes = _led_through(edges)
-    layers = _layers([*nodes, *passes])
-    _order(layers, edges)
+    set_layers(nodes, edges)
+    layers = in_layers([*nodes, *led_through(edges)])
+    order(layers, edges)
     height = _place(layers)
     _choose_sides(edges)
     boxes = [(node.x - node.width / 2, node.x + node.width / 2) for node in nodes]
@@ -71,23 +59,23 @@ def dataflow(design: Mapping[str, Any]) -> str:
     )
 
 
-def _graph(design: Mapping[str, Any]) -> tuple[list[Node], list[Edge]]:
+def _graph(design: Mapping[str, Any]) -> tuple[list[Box], list[StreamEdge]]:
     """Boxes for ports and stages, in the order of the data, and the streams between them."""
     streams = {stream["name"]: stream for stream in design["streams"]}
-    sources = {name: Node(f"s_axis_{name}", "port") for name in design["inputs"]}
-    nodes, edges = list(sources.values()), list[Edge]()
+    sources = {name: Box(f"s_axis_{name}", "port") for name in design["inputs"]}
+    nodes, edges = list(sources.values()), list[StreamEdge]()
     for stage in design["stages"]:
         node = _stage(stage, design)
         nodes.append(node)
-        edges += [Edge(streams[name], [sources[name], node]) for name in stage["reads"]]
+        edges += [StreamEdge([sources[name], node], streams[name]) for name in stage["reads"]]
         sources.update(dict.fromkeys(stage["writes"], node))
     for name in design["outputs"]:
-        nodes.append(Node(f"m_axis_{name}", "port"))
-        edges.append(Edge(streams[name], [sources[name], nodes[-1]]))
+        nodes.append(Box(f"m_axis_{name}", "port"))
+        edges.append(StreamEdge([sources[name], nodes[-1]], streams[name]))
     return nodes, edges
 
 
-def _stage(stage: Mapping[str, Any], design: Mapping[str, Any]) -> Node:
+def _stage(stage: Mapping[str, Any], design: Mapping[str, Any]) -> Box:
     queues = [f"queue of {depth} beats" for depth in stage["queues"]]
     detail = [part for part in (stage["detail"], *queues) if part]
     share = stage["interval"] / design["interval"]
@@ -95,7 +83,7 @@ def _stage(stage: Mapping[str, Any], design: Mapping[str, Any]) -> Node:
         f"{stage['kind']} {stage['name']}: busy {stage['interval']} of {design['interval']} cycles"
     )
     lines = tuple(part for text in detail for part in _wrapped(text))
-    return Node(stage["name"], stage["kind"], lines or (stage["kind"],), share, tip)
+    return Box(stage["name"], stage["kind"], lines=lines or (stage["kind"],), share=share, tip=tip)
 
 
 def _wrapped(text: str, most: int = 46) -> list[str]:
@@ -108,50 +96,6 @@ def _wrapped(text: str, most: int = 46) -> list[str]:
     return lines
 
 
-def _set_layers(nodes: Sequence[Node], edges: Sequence[Edge]) -> None:
-    """The nodes are in the order of the data, so that one pass gives the longest paths."""
-    for node in nodes:
-        before = [edge.way[0].layer for edge in edges if edge.way[-1] is node]
-        node.layer = max(before, default=-1) + 1
-
-
-def _led_through(edges: Sequence[Edge]) -> list[Node]:
-    """Places in the layers that a stream skips; they join the way of its edge."""
-    passes: list[Node] = []
-    for edge in edges:
-        first, last = edge.way
-        between = range(first.layer + 1, last.layer)
-        edge.way = [first, *(Node("", "pass", layer=layer) for layer in between), last]
-        passes += edge.way[1:-1]
-    return passes
-
-
-def _layers(nodes: Sequence[Node]) -> list[list[Node]]:
-    layers: list[list[Node]] = [[] for _ in range(max(node.layer for node in nodes) + 1)]
-    for node in nodes:
-        layers[node.layer].append(node)
-    return layers
-
-
-def _order(layers: list[list[Node]], edges: Sequence[Edge]) -> None:
-    """Sort each layer by the mean place of its neighbours, down and up again (Sugiyama 1981)."""
-    steps = [pair for edge in edges for pair in pairwise(edge.way)]
-    for sweep in range(SWEEPS):
-        down = sweep % 2 == 0
-        place = {id(node): float(i) for layer in layers for i, node in enumerate(layer)}
-        for layer in layers if down else reversed(layers):
-            means = {id(node): _mean(node, steps, place, down) for node in layer}
-            layer.sort(key=lambda node: means[id(node)])
-            place.update({id(node): float(i) for i, node in enumerate(layer)})
-
-
-def _mean(
-    node: Node, steps: Sequence[tuple[Node, Node]], place: Mapping[int, float], down: bool
-) -> float:
-    near = [place[id(a if down else b)] for a, b in steps if (b if down else a) is node]
-    return sum(near) / len(near) if near else place[id(node)]
-
-
 def _place(layers: Sequence[Sequence[Node]]) -> float:
     """Set the centres of all nodes, the middle of each layer at x = 0; the height of all."""
     for index, layer in enumerate(layers):
@@ -162,7 +106,7 @@ def _place(layers: Sequence[Sequence[Node]]) -> float:
     return 2 * 34 + (len(layers) - 1) * (BOX_HEIGHT + GAP_DOWN)
 
 
-def _choose_sides(edges: Sequence[Edge]) -> None:
+def _choose_sides(edges: Sequence[StreamEdge]) -> None:
     """Words stand outside of where streams part or meet."""
     for edge in edges:
         leads = edge.way[1].x - edge.way[0].x
@@ -187,7 +131,7 @@ class _Label:
     is_left: bool
 
     @staticmethod
-    def of(edge: Edge) -> _Label:
+    def of(edge: StreamEdge) -> _Label:
         (x0, y0), (x1, y1) = _points(edge)[:2]
         x = (x0 + x1) / 2 + (-10 if edge.is_left else 10)
         return _Label(_words(edge.stream), x, (y0 + y1) / 2, edge.is_left)
@@ -198,7 +142,7 @@ class _Label:
         return (self.x - width, self.x) if self.is_left else (self.x, self.x + width)
 
 
-def _points(edge: Edge) -> list[tuple[float, float]]:
+def _points(edge: StreamEdge) -> list[tuple[float, float]]:
     """Where a stream leaves a box, passes layers, and enters a box."""
     first, *between, last = edge.way
     return [
@@ -208,7 +152,7 @@ def _points(edge: Edge) -> list[tuple[float, float]]:
     ]
 
 
-def _edge(edge: Edge) -> str:
+def _edge(edge: StreamEdge) -> str:
     points, label = _points(edge), _Label.of(edge)
     path = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
     for (x0, y0), (x1, y1) in pairwise(points):
@@ -228,7 +172,7 @@ def _edge(edge: Edge) -> str:
     )
 
 
-def _box(node: Node) -> str:
+def _box(node: Box) -> str:
     left, top, width = node.x - node.width / 2, node.y - BOX_HEIGHT / 2, node.width
     first = node.y - 5 * len(node.lines) + 1 if node.lines else node.y + 5
     lines = "".join(

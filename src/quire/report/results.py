@@ -13,7 +13,8 @@
                                                 those on objectives that are maximised
   "sites": [                                    in graph order
     {"name": "fc1.weight", "op": "linear", "role": "weight",
-     "shape": [64, 32], "elements": 2048, "macs": 2048, "tie": "fc1.weight"}],
+     "shape": [64, 32], "elements": 2048, "macs": 2048, "tie": "fc1.weight",
+     "bits": {"mxint4": 4.25}}],                optional: stored bits a value, by format
   "trials": [                                   in the order of their numbers
     {"number": 0, "label": "uniform mxint4", "family": "mxint", "state": "complete",
      "metrics": {"loss": 0.1, "bits": 4.25}, "plan": {"fc1.weight": "mxint4"},
@@ -24,7 +25,16 @@
     {"label": "fp32", "split": "test", "metrics": {"accuracy": 0.967, "bits": 32.0}}],
   "tensors": [                                  optional: distributions to draw
     {"site": "fc1.weight", "format": "mxint4", "unit": "block scale",
-     "values": [0.1, -1.2], "grid": [-1.75, -1.5, 1.75]}]
+     "values": [0.1, -1.2], "grid": [-1.75, -1.5, 1.75]}],
+  "sensitivities": {                            optional: what each format at each site costs alone
+    "kind": "kl", "loss": "KL ... in nats a row",
+    "values": {"fc1.weight": {"mxint4": 0.01, "mxint2": null}}},
+  "program": {                                  optional: what the limits cost, as predicted
+    "loss": 0.03, "relaxed": {"bits": {"bound": 4.2, "loss": 0.02}}},
+  "model": {                                    optional: a drawing of the model
+    "boxes": [{"name": "fc1", "op": "linear", "sites": ["fc1.input", "fc1.weight"]}],
+    "edges": [[0, 1, "relu"]]},
+  "layers": {"fc1": {"LUT": 120, "DSP": 2}}     optional: what layers of the chosen plan cost
 }
 ```
 
@@ -36,20 +46,28 @@
 * `tensors`: `values` is a sample (a few thousand) of the elements, each divided by the scale of its
   block where the format has one (`unit` "block scale"), else as they are (`unit` ""); `grid` lists
   the values of the format's elements in that unit, ascending.
+* `sensitivities`: tied sites under the name of the first; a choice that was not measured is not
+  there, one whose outputs are not finite is null. `kind` is "kl", "error" or "fisher".
+* `program`: the least sum of sensitivities within the limits on costs, and with one of them wider.
+* `model`: boxes in the order of the data, products with their operands and what joins values; edges
+  [from, to, words] by the places of the boxes, the words being what lies between.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from quire.errors import StudyError
+from quire.report.reasons import Model, Program, Sensitivities
 
 VERSION = 1
 DIRECTIONS = ("min", "max")
 STATES = ("complete", "failed", "pruned")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,7 @@ class SiteRecord:
     elements: int = 0
     macs: int = 0
     tie: str = ""
+    bits: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -123,6 +142,12 @@ class StudyResults:
     chosen: int | None = None
     figures: tuple[Figure, ...] = ()
     tensors: tuple[TensorRecord, ...] = ()
+    sensitivities: Sensitivities | None = None
+    program: Program | None = None
+    model: Model | None = None
+    layers: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
 
     def __post_init__(self) -> None:
         _check_objectives(self.objectives)
@@ -173,6 +198,10 @@ class StudyResults:
                 chosen=cast("int | None", data.get("chosen")),
                 figures=tuple(_figure(row) for row in data.get("figures", ())),
                 tensors=tuple(_tensor(row) for row in data.get("tensors", ())),
+                sensitivities=_optional(Sensitivities.of, data.get("sensitivities")),
+                program=_optional(Program.of, data.get("program")),
+                model=_optional(Model.of, data.get("model")),
+                layers={str(n): _metrics(row) for n, row in data.get("layers", {}).items()},
             )
         except KeyError as error:
             raise StudyError(
@@ -206,6 +235,10 @@ class StudyResults:
             raise StudyError(f"{path}: {error}") from None
 
 
+def _optional(read: Callable[[Mapping[str, Any]], T], row: Mapping[str, Any] | None) -> T | None:
+    return None if row is None else read(row)
+
+
 def _check_objectives(objectives: Mapping[str, str]) -> None:
     if len(objectives) == 0:
         raise StudyError("'objectives' is empty; name at least one metric, as {'loss': 'min'}")
@@ -231,6 +264,7 @@ def _site(row: Mapping[str, Any]) -> SiteRecord:
         elements=int(row.get("elements", 0)),
         macs=int(row.get("macs", 0)),
         tie=str(row.get("tie", row["name"])),
+        bits=_metrics(row.get("bits", {})),
     )
 
 
