@@ -1,15 +1,17 @@
-"""The costs of plans as sums over choices, and over pairs of choices at the operands of a product.
+"""The costs of plans as sums over choices, and over pairs of choices.
 
 bits, weight_bits, activation_bits and whatever is fitted to each site are sums over the choices;
-bitops is one of pairs. The tables are filled by asking the cost function for plans that differ from
-the cheapest one at one group, or at two that meet in a product, so that they hold for any cost that
-is such a sum. Plans by chance tell whether one is.
+bitops is one of pairs of widths at a product; the area of a circuit nearly one of pairs of formats
+at neighbouring sites. The tables are filled by asking the cost function for plans that differ from
+the cheapest one at one group, or at two, so that they hold for any cost that is such a sum. Plans
+by chance tell whether one is. A cost that is a maximum (`quire.precision.Maximum`) has a table for
+each of its parts.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import combinations
 from random import Random
 from typing import TypeAlias
@@ -17,138 +19,232 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from quire.errors import HardwareError, KernelError
+from quire.explore.progress import StageProgress
 from quire.explore.space import Genome, Space
-from quire.formats import parse
+from quire.precision import Entry, Maximum
 
 Array = NDArray[np.float64]
 Costs: TypeAlias = Callable[[Mapping[str, str]], Mapping[str, float]]
+Reading: TypeAlias = Callable[[Mapping[str, float]], float]
+Changes: TypeAlias = Mapping[int, int]  # {group: candidate}, from the cheapest plan
 
 ROUNDING = 1e-9  # relative: the last digits of sums in another order
+NEARLY = 0.01  # relative: a sum that is wrong by less is not refined, its limits are tightened
 PROBES = 8  # plans by chance at which the table of a cost is compared with it
+MOST_PAIRS = 5000  # plans that may be costed for pairs of formats; without them if it takes more
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two groups that meet in a product.
+class Pairing:
+    """Two groups whose choices together add to a cost.
 
-    groups: their indices. widths: for either, {bits of an element: a candidate of that width}.
+    groups: their indices. kinds: for either, the kind of each candidate, by which pairs count.
     """
 
     groups: tuple[int, int]
-    widths: tuple[Mapping[int, int], Mapping[int, int]]
+    kinds: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of kinds of either."""
+        first, second = (max(kinds) + 1 for kinds in self.kinds)
+        return first, second
+
+    def cell(self, genome: Genome) -> tuple[int, int]:
+        """The kinds that a plan has."""
+        first, second = (k[genome[g]] for g, k in zip(self.groups, self.kinds, strict=True))
+        return first, second
 
 
 @dataclass(frozen=True)
 class CostTable:
-    """A cost as a sum.
+    """A cost as a sum; an infinite term is that of a choice, or a pair, that may not be taken.
 
     least: of the cheapest plan. choices: (groups, candidates), what each candidate adds to it.
-    pairs: for each pair, (widths, widths), what two widths add beside that; empty where no pair
-        adds anything.
-    exact: whether the sum is the cost.
+    pairs: {pairing: (kinds, kinds), what two kinds add beside that}.
+    error: by how much it misses the cost of a plan by chance at most, relative to the cost.
     """
 
     least: float
     choices: Array
-    pairs: Sequence[Array]
-    exact: bool
+    pairs: Mapping[Pairing, Array]
+    error: float = 0.0
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sum is the cost."""
+        return self.error <= ROUNDING
+
+    def total(self, genome: Genome) -> float:
+        """A plan's cost."""
+        alone = float(self.choices[np.arange(len(genome)), genome].sum())
+        together = (float(extra[pairing.cell(genome)]) for pairing, extra in self.pairs.items())
+        return self.least + alone + math.fsum(together)
+
+    def miss(self, genome: Genome, cost: float) -> float:
+        """By how much the sum misses the cost of a plan, relative to it; 0 where both are
+        infinite."""
+        total = self.total(genome)
+        if math.isfinite(total) and math.isfinite(cost):
+            return abs(total - cost) / max(abs(cost), abs(self.least), 1e-300)
+        return math.inf if math.isfinite(total) or math.isfinite(cost) else 0.0
 
 
 class CostTables:
     """The tables of all costs of a space, filled when the first is asked for.
 
-    costs: the metrics of {site: format string}.
+    costs: the metrics of {site: format string}; a plan for which it raises HardwareError or
+        KernelError has infinite ones, but for the cheapest, whose error is the caller's.
+    progress: whether a line shows when many plans have to be costed.
     """
 
-    def __init__(self, space: Space, costs: Costs) -> None:
-        self.space, self._costs = space, costs
-        self.least = self.of(space.cheapest)
+    def __init__(self, space: Space, costs: Costs, progress: bool = False) -> None:
+        self.space, self._costs, self._progress = space, costs, progress
+        self.least = costs(space.formats(space.cheapest))
         self._tables: dict[str, CostTable] = {}
+        self._parts: dict[str, list[CostTable]] = {}
+        self._grids: dict[Pairing, list[list[Mapping[str, float]]]] = {}
+
+    def of(self, genome: Genome) -> Mapping[str, float]:
+        """The costs of a plan."""
+        try:
+            return self._costs(self.space.formats(genome))
+        except (HardwareError, KernelError):
+            return dict.fromkeys(self.least, math.inf)
+
+    def __getitem__(self, metric: str) -> CostTable:
+        """The table of a cost; of a maximum the table of its value, which is no sum."""
+        if metric not in self._tables:
+            self._tables[metric] = self._fill(lambda costs: costs[metric])
+        return self._tables[metric]
+
+    def parts(self, metric: str) -> list[CostTable]:
+        """Tables of which the cost is the largest: those of its parts, or the one of a sum."""
+        if metric not in self._parts:
+            names = self._names(metric)
+            readings = (partial(_part, metric, name) for name in names)
+            self._parts[metric] = [*map(self._fill, readings)] if names else [self[metric]]
+        return self._parts[metric]
+
+    def _names(self, metric: str) -> list[str]:
+        """The parts of a cost in any of the plans that are known."""
+        known = [self.least, *(costs for row in self._alone for costs in row)]
+        known += [costs for _, costs in self._probes]
+        values = [costs[metric] for costs in known]
+        return sorted({name for v in values if isinstance(v, Maximum) for name in v.parts})
+
+    def _fill(self, read: Reading) -> CostTable:
+        """The sum of choices where it gives the costs of plans, else with pairs of widths; where
+        that is far from them, with pairs of formats."""
+        best = self._table(read, ())
+        steps = ((self._of_widths, ROUNDING), (partial(self._of_formats, read), NEARLY))
+        for pairings, enough in steps:
+            if best.error > enough:
+                best = min(best, self._table(read, pairings()), key=lambda table: table.error)
+        return best
+
+    def _table(self, read: Reading, pairings: Sequence[Pairing]) -> CostTable:
+        least = read(self.least)
+        choices = padded([[read(costs) - least for costs in row] for row in self._alone], 0.0)
+        table = CostTable(least, choices, {p: self._extra(p, read) for p in pairings})
+        return replace(table, error=max(table.miss(g, read(costs)) for g, costs in self._probes))
+
+    def _of_widths(self) -> list[Pairing]:
+        """The operands of each product, by the bits of their elements."""
+        ranks = [_ranks(widths) for widths in self.widths]
+        return [Pairing((a, b), (ranks[a], ranks[b])) for a, b in _meeting(self.space)]
+
+    def _of_formats(self, read: Reading) -> list[Pairing]:
+        """The groups that interact, each candidate a kind; none where there are too many."""
+        sizes = [len(group.candidates) for group in self.space.groups]
+        found = [
+            Pairing((a, b), (tuple(range(sizes[a])), tuple(range(sizes[b]))))
+            for (a, b), plans in self._couples.items()
+            if any(self._interact(read, (a, b), *plan) for plan in plans)
+        ]
+        missing = [pairing for pairing in found if pairing not in self._grids]
+        plans = sum(math.prod(pairing.shape) for pairing in missing)
+        if plans > MOST_PAIRS:
+            return []
+        with StageProgress("costs", plans, self._progress and plans > PROBES) as line:
+            for pairing in missing:
+                self._grid(pairing, line.advance)
+        return found
+
+    def _interact(
+        self, read: Reading, groups: tuple[int, int], changes: Changes, costs: Mapping[str, float]
+    ) -> bool:
+        """Whether two changes together cost another amount than both alone."""
+        alone = sum(read(self._alone[g][changes[g]]) for g in groups)
+        expected, found = alone - read(self.least), read(costs)
+        return not math.isclose(expected, found, rel_tol=NEARLY / 10)
+
+    def _extra(self, pairing: Pairing, read: Reading) -> Array:
+        """What two kinds add beside what each adds alone."""
+        a, b = pairing.groups
+        both = np.array([[read(costs) for costs in row] for row in self._grid(pairing)])
+        rows, columns = (
+            np.array([read(self._alone[g][i]) for i in self._standing(g, kinds)])
+            for g, kinds in zip((a, b), pairing.kinds, strict=True)
+        )
+        with np.errstate(invalid="ignore"):
+            extra = both - rows[:, None] - columns + read(self.least)
+        return np.where(np.isnan(extra), math.inf, extra)
+
+    def _grid(
+        self, pairing: Pairing, advance: Callable[[], object] = int
+    ) -> list[list[Mapping[str, float]]]:
+        """The costs of the cheapest plan with any two kinds of a pairing."""
+        if pairing not in self._grids:
+            (a, b), (first, second) = pairing.groups, pairing.kinds
+            self._grids[pairing] = [
+                [self._changed({a: i, b: j}, advance) for j in self._standing(b, second)]
+                for i in self._standing(a, first)
+            ]
+        return self._grids[pairing]
+
+    def _standing(self, g: int, kinds: Sequence[int]) -> list[int]:
+        """The candidate that stands for each kind; for that of the cheapest plan its own, so that
+        its pairs add nothing."""
+        found = {kind: i for i, kind in reversed(list(enumerate(kinds)))}
+        cheapest = self.space.cheapest[g]
+        return [i for _, i in sorted((found | {kinds[cheapest]: cheapest}).items())]
 
     @cached_property
     def widths(self) -> list[list[int]]:
         """For each group, the bits of an element of each candidate."""
-        return [[parse(c.format).bits for c in g.candidates] for g in self.space.groups]
-
-    @cached_property
-    def pairs(self) -> list[Pair]:
-        """The groups that meet in a product, each two once."""
-        meeting = _meeting(self.space)
-        return [Pair((a, b), (self._by_width(a), self._by_width(b))) for a, b in meeting]
-
-    def of(self, genome: Genome) -> Mapping[str, float]:
-        """The costs of a plan."""
-        return self._costs(self.space.formats(genome))
-
-    def __getitem__(self, metric: str) -> CostTable:
-        if metric not in self._tables:
-            self._tables[metric] = self._fill(metric)
-        return self._tables[metric]
-
-    def total(self, table: CostTable, genome: Genome) -> float:
-        """A plan's cost by a table."""
-        total = table.least + float(table.choices[np.arange(len(genome)), genome].sum())
-        if not table.pairs:
-            return total
-        for pair, extra in zip(self.pairs, table.pairs, strict=True):
-            row, column = (
-                list(widths).index(self.widths[g][genome[g]])
-                for g, widths in zip(pair.groups, pair.widths, strict=True)
-            )
-            total += float(extra[row, column])
-        return total
-
-    def _by_width(self, g: int) -> dict[int, int]:
-        """The cheapest plan's candidate stands for its width, which so adds nothing to pairs."""
-        widths, cheapest = self.widths[g], self.space.cheapest[g]
-        return {w: widths.index(w) for w in sorted(set(widths))} | {widths[cheapest]: cheapest}
-
-    def _fill(self, metric: str) -> CostTable:
-        """The choices alone where they give the costs of plans, else with pairs."""
-        least = self.least[metric]
-        choices = padded([[c[metric] - least for c in row] for row in self._alone], 0.0)
-        plain = CostTable(least, choices, (), True)
-        if self._is_cost(plain, metric):
-            return plain
-        pairs = [self._interaction(p, metric) for p in range(len(self.pairs))]
-        paired = CostTable(least, choices, pairs, True)
-        if self._is_cost(paired, metric):
-            return paired
-        return CostTable(least, choices, (), False)
-
-    def _interaction(self, p: int, metric: str) -> Array:
-        """What two widths add beside what each adds alone."""
-        (a, b), (first, second) = self.pairs[p].groups, self.pairs[p].widths
-        both = np.array([[costs[metric] for costs in row] for row in self._together[p]])
-        rows = np.array([self._alone[a][i][metric] for i in first.values()])
-        columns = np.array([self._alone[b][j][metric] for j in second.values()])
-        return both - rows[:, None] - columns + self.least[metric]
-
-    def _is_cost(self, table: CostTable, metric: str) -> bool:
-        return all(
-            math.isclose(self.total(table, genome), costs[metric], rel_tol=ROUNDING)
-            for genome, costs in self._probes
-        )
+        groups = self.space.groups
+        return [[Entry.of(c.format).format.bits for c in group.candidates] for group in groups]
 
     @cached_property
     def _alone(self) -> list[list[Mapping[str, float]]]:
         """For each group and candidate, the costs of the cheapest plan with that choice."""
-        groups = self.space.groups
-        return [
-            [self._changed({g: i}) for i in range(len(group.candidates))]
-            for g, group in enumerate(groups)
-        ]
+        sizes = [len(group.candidates) for group in self.space.groups]
+        with StageProgress("costs", sum(sizes), self._progress and sum(sizes) > PROBES) as line:
+            return [
+                [self._changed({g: i}, line.advance) for i in range(size)]
+                for g, size in enumerate(sizes)
+            ]
 
     @cached_property
-    def _together(self) -> list[list[list[Mapping[str, float]]]]:
-        """For each pair and two widths, the costs of the cheapest plan with these choices."""
-        return [
-            [
-                [self._changed({pair.groups[0]: i, pair.groups[1]: j}) for j in second.values()]
-                for i in first.values()
-            ]
-            for pair, (first, second) in ((pair, pair.widths) for pair in self.pairs)
+    def _couples(self) -> dict[tuple[int, int], list[tuple[Changes, Mapping[str, float]]]]:
+        """For each two groups, plans that differ from the cheapest by chance at both."""
+        random, cheapest = Random(0), self.space.cheapest
+        others = [
+            [i for i in range(len(group.candidates)) if i != cheapest[g]]
+            for g, group in enumerate(self.space.groups)
         ]
+        open_groups = [g for g, choices in enumerate(others) if choices]
+        return {
+            (a, b): [
+                (changes, self._changed(changes))
+                for changes in (
+                    {a: random.choice(others[a]), b: random.choice(others[b])} for _ in range(2)
+                )
+            ]
+            for a, b in combinations(open_groups, 2)
+        }
 
     @cached_property
     def _probes(self) -> list[tuple[Genome, Mapping[str, float]]]:
@@ -157,11 +253,26 @@ class CostTables:
         genomes = [tuple(random.randrange(size) for size in sizes) for _ in range(PROBES)]
         return [(genome, self.of(genome)) for genome in genomes]
 
-    def _changed(self, choices: Mapping[int, int]) -> Mapping[str, float]:
+    def _changed(
+        self, changes: Changes, advance: Callable[[], object] = int
+    ) -> Mapping[str, float]:
         genome = list(self.space.cheapest)
-        for g, i in choices.items():
+        for g, i in changes.items():
             genome[g] = i
+        advance()
         return self.of(tuple(genome))
+
+
+def _part(metric: str, name: str, costs: Mapping[str, float]) -> float:
+    """A part of a maximum; a plan that has no such part takes nothing there."""
+    value = costs[metric]
+    return value.parts.get(name, 0.0) if isinstance(value, Maximum) else value
+
+
+def _ranks(values: Sequence[int]) -> tuple[int, ...]:
+    """For each value its place among the distinct ones."""
+    order = sorted(set(values))
+    return tuple(map(order.index, values))
 
 
 def padded(rows: Sequence[Sequence[float]], fill: float) -> Array:

@@ -1,5 +1,6 @@
 """Which plans are worth a run: new ones that meet the limits on what costs nothing to compute."""
 
+import math
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -7,30 +8,46 @@ from typing import Any
 from quire.errors import StudyError
 from quire.explore.cost_tables import Costs, CostTables
 from quire.explore.objectives import Objectives
+from quire.explore.program import Program
 from quire.explore.space import Genome, Space
 
 
 class Terrain:
     """The plans of a space, the limits on their costs, and the plans that have been tried.
 
-    costs: the metrics of {site: format string} that need no run.
-    Raises StudyError where even the plan of the smallest formats breaks a limit.
+    costs: the metrics of {site: format string} that need no run (`CostTables`).
+    progress: whether a line shows when many plans have to be costed.
+    Raises StudyError where no plan meets the limits.
     """
 
-    def __init__(self, space: Space, objectives: Objectives, costs: Costs) -> None:
+    def __init__(
+        self, space: Space, objectives: Objectives, costs: Costs, progress: bool = False
+    ) -> None:
         self.space = space
         self.objectives = objectives
-        self.tables = CostTables(space, costs)
-        self.cost_names = tuple(self.costs(space.cheapest))
+        self.tables = CostTables(space, costs, progress)
+        self.cost_names = tuple(self.tables.least)
         self._tried: set[tuple[str, ...]] = set()
-        if not self.admits(space.cheapest):
-            least = self.costs(space.cheapest)
-            broken = [m for m, excess in objectives.excess(least).items() if excess > 0]
-            words = ", ".join(f"{m} {least[m]:.6g}, not {objectives.bounds[m]:.6g}" for m in broken)
-            raise StudyError(
-                f"no plan meets the limits: the smallest formats give {words}; "
-                "raise the limit, add a smaller format, or search more sites"
-            )
+        self.fallback = self._some_plan()
+
+    def _some_plan(self) -> Genome:
+        """A plan within the limits: the smallest formats, or what the integer program finds."""
+        cheapest = self.space.cheapest
+        if self.admits(cheapest):
+            return cheapest
+        free = [[0.0] * len(group.candidates) for group in self.space.groups]
+        genome = Program(self.tables, free).solve(self.upper_limits)
+        if self.admits(genome):
+            return genome
+        broken = self.objectives.excess(self.costs(genome))
+        words = " and ".join(metric for metric, excess in broken.items() if excess > 0)
+        raise StudyError(f"no plan was found that meets the limit on {words}: lower it")
+
+    @property
+    def upper_limits(self) -> dict[str, float]:
+        """The limits on costs that are upper bounds, which the integer program takes."""
+        bounds, lower = self.objectives.bounds, self.objectives.lower
+        return {m: bounds[m] for m in self.cost_names if m in bounds and m not in lower}
 
     @property
     def named_costs(self) -> list[str]:
@@ -43,10 +60,9 @@ class Terrain:
         return self.tables.of(genome)
 
     def admits(self, genome: Genome) -> bool:
-        """Whether a plan meets the limits on costs."""
-        if not self.objectives.limits:
-            return True
-        return self.objectives.admits(self.costs(genome))
+        """Whether a plan meets the limits on costs, and the cost function takes it."""
+        costs = self.costs(genome)
+        return self.objectives.admits(costs) and all(map(math.isfinite, costs.values()))
 
     def is_known(self, genome: Genome) -> bool:
         """Whether a plan has been tried."""
@@ -73,7 +89,8 @@ class Terrain:
         """
         if self.admits(genome):
             return genome
-        path = _way_down(genome, self.space, random)
+        # Formats of equal size, and costs that grow where bits fall, may leave the last one out.
+        path = [*_way_down(genome, self.space, random), self.fallback]
         bad, good = 0, len(path) - 1  # path[bad] breaks a limit, path[good] meets all
         while good - bad > 1:
             middle = (bad + good) // 2
@@ -90,4 +107,4 @@ def _way_down(genome: Genome, space: Space, random: Random) -> list[Genome]:
         now[g] = random.choice(smaller[g])
         smaller[g] = space.groups[g].smaller(now[g])
         path.append(tuple(now))
-    return [*path, space.cheapest]  # formats of equal size may differ from it
+    return path

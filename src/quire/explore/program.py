@@ -3,18 +3,20 @@
 A plan takes one candidate at each group, so that this is a multiple-choice knapsack (Kellerer,
 Pferschy and Pisinger 2004, chapter 11), posed for bit widths by HAWQ-V3 (Yao et al. 2021) and
 solved by SciPy's HiGHS. A cost that is a sum over pairs of choices has a variable for each two
-widths of a pair; these sum to the choices on either side, which is exact, and tighter than
-McCormick's inequalities.
+kinds of a pair, such as widths; these sum to the choices on either side, which is exact, and
+tighter than McCormick's inequalities. A limit on a maximum, such as the cycles of the slowest stage
+of a dataflow, is a limit on each of its parts.
 
-What is no sum (the header of a checkpoint in `memory`, a maximum over stages) is approached by the
-table of its choices, and its limit is tightened until the plan meets it. So a plan that is returned
-meets its limits always, and is the best one where the costs are sums.
+What is no sum (the header of a checkpoint in `memory`) is approached by a table, and its limit is
+tightened until the plan meets it. So a plan that is returned meets its limits always, and is the
+best one where the costs are sums, or maxima of sums.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
@@ -98,7 +100,7 @@ class Program:
 
     def _smallest(self, limits: Mapping[str, float]) -> Genome | None:
         """Where tightening leaves no plan, one with the least sum of a cost that is no sum."""
-        for metric in (m for m in limits if not self.tables[m].exact):
+        for metric in (m for m in limits if not all(t.exact for t in self.tables.parts(m))):
             others = {m: bound for m, bound in limits.items() if m != metric}
             genome = self._knapsack(tuple(others), metric).minimum(others)
             if genome is not None and not self._broken(genome, limits):
@@ -148,45 +150,48 @@ class Program:
 class _Knapsack:
     """The matrix of a program for limits on certain costs.
 
-    Its columns are the choices that no other dominates, then the pairs of widths of each pair.
+    Its columns are the choices that no other dominates, then the pairs of kinds of each pairing,
+    and last the value of the goal.
     """
 
     def __init__(
         self, tables: CostTables, values: Array, metrics: Sequence[str], goal: str
     ) -> None:
-        self._metrics = [tables[metric] for metric in metrics]
-        used = [*self._metrics, *([tables[goal]] if goal else [])]
-        self._pairs = tables.pairs if any(table.pairs for table in used) else []
-        loss = np.where(np.isfinite(values), tables[goal].choices, math.inf) if goal else values
+        self._limits = [(metric, table) for metric in metrics for table in tables.parts(metric)]
+        goals = tables.parts(goal) if goal else []
+        used = [*(table for _, table in self._limits), *goals]
+        loss = np.where(np.isfinite(values), 0.0, math.inf) if goal else values
         self._columns = undominated(tables, loss, used)
-        of_pairs = tables[goal].pairs if goal else ()
-        self._objective = self._row(loss, of_pairs)
-        links = list(self._links(tables))
-        self._sides = [side for side, _ in links]
-        rows = [self._row(table.choices, table.pairs) for table in self._metrics]
-        self._scales = [max(float(np.abs(row).max()), 1e-300) for row in rows]
+        self._pairings = list(dict.fromkeys(pairing for table in used for pairing in table.pairs))
+        self._width = len(self._columns) + sum(math.prod(p.shape) for p in self._pairings) + 1
+        losses = CostTable(0.0, np.where(np.isfinite(loss), loss, 0.0), {})
+        aims, self._objective = self._aims(goals or [losses])
+        links = list(self._links())
+        rows = [self._row(table) for _, table in self._limits]
+        self._scales = [float(np.abs(row).max()) or 1.0 for row in rows]
         scaled = [row / scale for row, scale in zip(rows, self._scales, strict=True)]
-        limits = [{int(k): float(row[k]) for k in np.flatnonzero(row)} for row in scaled]
-        linked = [row for _, row in links]
-        self._matrix = _sparse([*linked, *limits], len(self._objective))
-        positive = self._objective[self._objective > 0]
-        self._objective /= float(np.median(positive)) if positive.size else 1.0
+        self._low = [*(side for side, _ in links), *(-math.inf for _ in [*aims, *rows])]
+        self._high = [*(side for side, _ in links), *(side for side, _ in aims)]
+        parts = [*(row for _, row in links), *(row for _, row in aims), *map(_nonzero, scaled)]
+        self._matrix = _sparse(parts, self._width)
+        self._most = np.where(self._forbidden(used), 0.0, 1.0)
+        self._most[-1] = math.inf
 
     def minimum(self, bounds: Mapping[str, float]) -> Genome | None:
-        """The plan with the least objective within bounds of the costs, in their order."""
+        """The plan with the least objective within bounds of the costs."""
         rooms = [
-            (bound - table.least) / scale
-            for bound, table, scale in zip(
-                bounds.values(), self._metrics, self._scales, strict=True
-            )
+            (bounds[metric] - table.least) / scale
+            for (metric, table), scale in zip(self._limits, self._scales, strict=True)
         ]
-        low = [*self._sides, *(-math.inf for _ in rooms)]
-        constraints = LinearConstraint(self._matrix, low, [*self._sides, *rooms])  # pyright: ignore[reportArgumentType]
+        low = np.zeros(self._width)
+        low[-1] = -math.inf
+        whole = np.ones(self._width)
+        whole[-1] = 0.0
         result = milp(
             self._objective,
-            integrality=np.ones(len(self._objective)),
-            bounds=Bounds(0.0, 1.0),
-            constraints=constraints,
+            integrality=whole,
+            bounds=Bounds(low, self._most),  # pyright: ignore[reportArgumentType]
+            constraints=LinearConstraint(self._matrix, self._low, [*self._high, *rooms]),  # pyright: ignore[reportArgumentType]
             options={"mip_rel_gap": GAP},
         )
         if result.x is None:
@@ -194,30 +199,60 @@ class _Knapsack:
         chosen = [self._columns[k] for k in np.flatnonzero(result.x[: len(self._columns)] > 0.5)]
         return tuple(i for _, i in sorted(chosen))
 
-    def _row(self, choices: Array, pairs: Sequence[Array]) -> Array:
-        """A cost as one row of the matrix."""
-        first = [float(choices[g, i]) for g, i in self._columns]
-        tables = pairs or [np.zeros([len(w) for w in pair.widths]) for pair in self._pairs]
-        return np.concatenate([first, *(table.ravel() for table in tables)])
+    def _aims(
+        self, goals: Sequence[CostTable]
+    ) -> tuple[list[tuple[float, dict[int, float]]], Array]:
+        """The objective; of a maximum the last column, which rows hold above each part."""
+        rows = [self._row(table) for table in goals]
+        if len(rows) == 1:
+            (row,) = rows
+            positive = row[row > 0]
+            return [], row / (float(np.median(positive)) if positive.size else 1.0)
+        unit = max(float(np.abs(row).max()) for row in rows) or 1.0
+        last = np.eye(self._width)[-1]
+        pairs = zip(rows, goals, strict=True)
+        return [(-table.least / unit, _nonzero(row / unit - last)) for row, table in pairs], last
 
-    def _links(self, tables: CostTables) -> Iterator[tuple[float, dict[int, float]]]:
-        """Rows {column: factor} and their sums: one choice a group, pairs as either side has."""
-        by_group: dict[int, dict[int, float]] = {}
-        by_width: dict[tuple[int, int], dict[int, float]] = {}
-        for k, (g, i) in enumerate(self._columns):
-            by_group.setdefault(g, {})[k] = 1.0
-            by_width.setdefault((g, tables.widths[g][i]), {})[k] = -1.0
-        for row in by_group.values():
-            yield 1.0, row
+    def _row(self, table: CostTable) -> Array:
+        """A cost as one row of the matrix; what is forbidden has no matter."""
+        first = np.array([table.choices[g, i] for g, i in self._columns])
+        empty = (np.zeros(pairing.shape) for pairing in self._pairings)
+        cells = [table.pairs.get(p, e).ravel() for p, e in zip(self._pairings, empty, strict=True)]
+        row = np.concatenate([first, *cells, [0.0]])
+        return np.where(np.isfinite(row), row, 0.0)
+
+    def _forbidden(self, used: Sequence[CostTable]) -> NDArray[np.bool_]:
+        """The columns that no plan may take: pairs that the cost function refuses."""
+        found = np.zeros(self._width, dtype=bool)
         start = len(self._columns)
-        for pair in self._pairs:
-            shape = [len(w) for w in pair.widths]
-            cells = np.arange(start, start + math.prod(shape)).reshape(shape)
+        for pairing in self._pairings:
+            cells = slice(start, start + math.prod(pairing.shape))
+            for table in used:
+                if pairing in table.pairs:
+                    found[cells] |= ~np.isfinite(table.pairs[pairing].ravel())
+            start = cells.stop
+        return found
+
+    def _links(self) -> Iterator[tuple[float, dict[int, float]]]:
+        """Rows {column: factor} and their sums: one choice a group, pairs as either side has."""
+        by_group: dict[int, list[tuple[int, int]]] = {}
+        for k, (g, i) in enumerate(self._columns):
+            by_group.setdefault(g, []).append((k, i))
+        for choices in by_group.values():
+            yield 1.0, dict.fromkeys((k for k, _ in choices), 1.0)
+        start = len(self._columns)
+        for pairing in self._pairings:
+            cells = np.arange(start, start + math.prod(pairing.shape)).reshape(pairing.shape)
             start += cells.size
-            for side, (g, widths) in enumerate(zip(pair.groups, pair.widths, strict=True)):
-                for place, width in enumerate(widths):
-                    row = {int(cell): 1.0 for cell in np.ravel(cells.take(place, side))}
-                    yield 0.0, row | by_width.get((g, width), {})
+            for side, (g, kinds) in enumerate(zip(pairing.groups, pairing.kinds, strict=True)):
+                for kind in range(pairing.shape[side]):
+                    row = {int(cell): 1.0 for cell in np.ravel(cells.take(kind, side))}
+                    yield 0.0, row | {k: -1.0 for k, i in by_group[g] if kinds[i] == kind}
+
+
+def _nonzero(row: Array) -> dict[int, float]:
+    """A row as {column: value}."""
+    return {int(k): float(row[k]) for k in np.flatnonzero(row)}
 
 
 def _sparse(rows: Sequence[Mapping[int, float]], width: int) -> csr_array:
@@ -232,20 +267,32 @@ def undominated(
 ) -> list[tuple[int, int]]:
     """The choices (group, candidate) that no other of the group beats or equals in every respect.
 
-    loss: (groups, candidates); an infinite one is never kept. used: the costs that count; where
-    pairs do, choices of different widths are not compared.
+    loss: (groups, candidates). used: the costs that count; where pairs do, choices of different
+    kinds are not compared. One whose loss or cost is infinite is never kept.
     """
-    paired = any(table.pairs for table in used)
+    kinds = _kinds(tables, used)
     columns: list[tuple[int, int]] = []
     for g, group in enumerate(tables.space.groups):
-        finite = [i for i in range(len(group.candidates)) if math.isfinite(loss[g, i])]
-        vectors = {i: (loss[g, i], *(float(t.choices[g, i]) for t in used)) for i in finite}
+        vectors = [
+            (float(loss[g, i]), *(float(t.choices[g, i]) for t in used))
+            for i in range(len(group.candidates))
+        ]
+        finite = [i for i, vector in enumerate(vectors) if all(map(math.isfinite, vector))]
         kept: list[int] = []
         for i in sorted(finite, key=lambda i: (vectors[i], i)):
-            rivals = (j for j in kept if not paired or tables.widths[g][i] == tables.widths[g][j])
+            rivals = (j for j in kept if kinds[g][i] == kinds[g][j])
             if not any(
                 all(a <= b for a, b in zip(vectors[j], vectors[i], strict=True)) for j in rivals
             ):
                 kept.append(i)
         columns += [(g, i) for i in sorted(kept)]
     return columns
+
+
+def _kinds(tables: CostTables, used: Sequence[CostTable]) -> list[list[tuple[int, ...]]]:
+    """For each group, of each candidate, its kinds in all pairings."""
+    kinds: list[list[tuple[int, ...]]] = [[() for _ in g.candidates] for g in tables.space.groups]
+    for pairing in dict.fromkeys(pairing for table in used for pairing in table.pairs):
+        for g, own in zip(pairing.groups, pairing.kinds, strict=True):
+            kinds[g] = [(*before, kind) for before, kind in zip(kinds[g], own, strict=True)]
+    return kinds

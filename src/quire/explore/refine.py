@@ -63,10 +63,9 @@ class MoveProposer:
         self._correct(turn % len(self._budgets), genome, loss)
         if not self._terrain.admits(genome):
             return
-        size = self._size.of(genome)
         for k, budget in enumerate(self._budgets):
             best = self._best[k]
-            if size <= budget * (1 + ROUNDING) and (best is None or loss < best[0]):
+            if self._fits(genome, budget) and (best is None or loss < best[0]):
                 self._best[k] = loss, genome
 
     def propose(self) -> Proposal | None:
@@ -76,12 +75,17 @@ class MoveProposer:
             k = (self._turn + step) % len(self._budgets)
             best = self._best[k]
             for genome in self._moves(best[1], self._budgets[k]) if best else ():
-                if self._is_new(genome):
+                if self._is_new(genome, self._budgets[k]):
                     return Proposal(genome, space.params(genome))
         return self._by_chance()
 
-    def _is_new(self, genome: Genome) -> bool:
-        return not self._terrain.is_known(genome) and self._terrain.admits(genome)
+    def _is_new(self, genome: Genome, budget: float) -> bool:
+        if self._terrain.is_known(genome) or not self._terrain.admits(genome):
+            return False
+        return self._size.exact or self._fits(genome, budget)
+
+    def _fits(self, genome: Genome, budget: float) -> bool:
+        return self._size.measured(genome) <= budget * (1 + ROUNDING)
 
     def _correct(self, k: int, genome: Genome, loss: float) -> None:
         """Share out the error of the model at a move from the best plan of a budget."""
@@ -108,8 +112,8 @@ class MoveProposer:
         """Plans with one or two other choices within the budget, the most promising first."""
         now: Indices = np.array(genome)
         groups, choices, gains = self._choices(now)
-        costs = self._size.shares[groups, choices] - self._size.shares[groups, now[groups]]
-        room = budget * (1 + ROUNDING) - self._size.of(genome)
+        costs = self._size.changes(genome)[groups, choices]
+        room = budget * (1 + ROUNDING) - self._size.measured(genome)
         other = groups[:, None] < groups
         fits = other & (costs[:, None] + costs <= room)
         np.fill_diagonal(fits, costs <= room)  # one change alone

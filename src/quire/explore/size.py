@@ -4,6 +4,7 @@ from random import Random
 
 import numpy as np
 
+from quire.explore.cost_tables import Array
 from quire.explore.limits import Terrain
 from quire.explore.space import Genome
 
@@ -12,21 +13,37 @@ class Size:
     """A cost as a sum over the groups.
 
     metric: its name. shares: (groups, candidates), what each choice adds to the cheapest plan's.
+    exact: whether sizes are sums over choices and pairs of them, so that `changes` are exact.
     least, bound: the smallest and the largest size to aim at.
     """
 
     def __init__(self, terrain: Terrain) -> None:
         goal = terrain.objectives
         self.metric = terrain.named_costs[0]
-        table = terrain.tables[self.metric]
-        self.least, self.shares = table.least, table.choices
+        self._terrain, self._table = terrain, terrain.tables[self.metric]
+        self.least, self.shares = self._table.least, self._table.choices
+        self.exact = self._table.exact
         most = self.least + float(self.shares.max(1).sum())
         self.bound = min(most, goal.bounds.get(self.metric, most))
         self._wanted = goal.directions.get(self.metric) == "min"
 
     def of(self, genome: Genome) -> float:
-        """The size of a plan."""
+        """The sum of the shares of a plan; its size, but for what pairs of choices add."""
         return self.least + float(self.shares[np.arange(len(genome)), genome].sum())
+
+    def measured(self, genome: Genome) -> float:
+        """The size of a plan."""
+        return self._terrain.costs(genome)[self.metric]
+
+    def changes(self, genome: Genome) -> Array:
+        """(groups, candidates): what each choice in place of a plan's own adds to its size."""
+        found = self.shares - self.shares[np.arange(len(genome)), genome][:, None]
+        for pairing, extra in self._table.pairs.items():
+            cell = pairing.cell(genome)
+            for side, (g, kinds) in enumerate(zip(pairing.groups, pairing.kinds, strict=True)):
+                beside = (extra.T if side else extra)[list(kinds), cell[1 - side]]
+                found[g, : len(kinds)] += beside - extra[cell]
+        return found
 
     def draw(self, random: Random) -> float:
         """A size to aim at: any within the limit if small is good, else the limit."""

@@ -91,8 +91,11 @@ def _check_finite(tensor: Tensor, decoded: Tensor, format: Format) -> None:
 
 
 def _integers(numbers: Tensor, exponent: int) -> Integer:
-    flat = [int(Fraction(v) / Fraction(2) ** exponent) for v in numbers.flatten().tolist()]
-    return np.array(flat, dtype=object).reshape(numbers.shape)
+    """Exact multiples of 2^exponent as integers; a format has few values, so each is made once."""
+    few, places = numbers.unique(return_inverse=True)
+    unit = Fraction(2) ** exponent
+    made = np.array([int(Fraction(v) / unit) for v in few.tolist()], dtype=object)
+    return made[places.numpy()]
 
 
 def _fractions(numbers: Tensor) -> Integer:

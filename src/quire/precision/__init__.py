@@ -7,6 +7,7 @@ from quire.precision.copying import copy_graph
 from quire.precision.cost import Cost, CostModel, cost
 from quire.precision.entry import Entry
 from quire.precision.exact import exact
+from quire.precision.maximum import Maximum
 from quire.precision.plan import Plan
 from quire.precision.quantize import quantize
 from quire.precision.switchable import Switchable
@@ -15,6 +16,7 @@ __all__ = [
     "Cost",
     "CostModel",
     "Entry",
+    "Maximum",
     "Plan",
     "Switchable",
     "calibrate",

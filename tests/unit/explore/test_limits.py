@@ -47,8 +47,26 @@ def test_repaired_plans_meet_the_limit_and_use_it(terrain: Terrain) -> None:
 
 
 def test_a_limit_that_no_plan_meets_is_an_error_with_the_least_cost(task: Task) -> None:
-    with pytest.raises(StudyError, match=r"smallest formats give bits 3\.2\d*, not \d"):
+    with pytest.raises(StudyError, match=r"no plan meets the limit bits <= 3: the least is 3\.2\d"):
         make_terrain(task, 3.0)
+
+
+def test_a_limit_that_the_smallest_formats_break_and_others_meet(task: Task) -> None:
+    """Such as the area of a circuit, in which a narrower format may need more logic."""
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        return {"area": float(sum(10 - int(text[-1]) for text in formats.values()))}
+
+    graph = capture(task.model, task.example_inputs)
+    space = build_space(sites(graph).values(), ["mxint3", "mxint4", "mxint6", "mxint8"])
+    count = len(space.groups)
+    terrain = Terrain(space, Objectives({"error": "min"}, {"area": 3.0 * count}), costs)
+    rng = random.Random(0)
+    for _ in range(20):
+        genome = tuple(rng.randrange(4) for _ in space.groups)
+        assert terrain.admits(terrain.repair(genome, rng))
+    with pytest.raises(StudyError, match=f"area <= {count}: the least is {2 * count};"):
+        Terrain(space, Objectives({"error": "min"}, {"area": 1.0 * count}), costs)
 
 
 def test_tried_plans_are_known(terrain: Terrain) -> None:
