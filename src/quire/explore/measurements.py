@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import create_trial
 
 from quire.explore.records import ATTRIBUTE
-from quire.explore.storage import open_storage, optuna_quiet
+from quire.explore.storage import open_storage, optuna_quiet, patiently
 
 Values = dict[str, dict[str, float]]  # {tie group: {format string: sensitivity}}
 
@@ -25,6 +25,7 @@ class Measurements:
 
     def __init__(self, storage: str, kind: str, digest: str) -> None:
         name = f"sensitivities {kind} {digest[:32]}"
+        self._storage = storage
         with optuna_quiet():
             self._study = optuna.create_study(
                 study_name=name, storage=open_storage(storage), load_if_exists=True
@@ -40,7 +41,8 @@ class Measurements:
             for tie, row in values.items()
         }
         count = float(sum(map(len, kept.values())))
-        self._study.add_trial(create_trial(value=count, user_attrs={ATTRIBUTE: kept}))
+        record = create_trial(value=count, user_attrs={ATTRIBUTE: kept})
+        patiently(self._storage, lambda: self._study.add_trial(record))  # twice does no harm
         self._take(kept)
 
     def _take(self, kept: Mapping[str, Mapping[str, float | None]]) -> None:

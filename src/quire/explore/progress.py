@@ -111,10 +111,10 @@ class StageProgress(_Line):
                 f"{self._name}: {self._done} of {self._total} are kept; the same call goes on."
             )
 
-    def advance(self) -> None:
-        """Count a step."""
-        self._done += 1
-        self._progress.update(self._bar, advance=1)
+    def advance(self, steps: int = 1) -> None:
+        """Count steps."""
+        self._done += steps
+        self._progress.update(self._bar, advance=steps)
 
 
 class _RateColumn(ProgressColumn):

@@ -15,24 +15,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.table import Table
-from torch import Tensor
 
-from quire.errors import StudyError, TaskError
+from quire.errors import StudyError
 from quire.explore.clock import Clock
 from quire.explore.cost_tables import CostTables, padded
-from quire.explore.divergence import ERROR, KL, is_logits, tensors_of
+from quire.explore.divergence import ERROR, KL, is_logits
 from quire.explore.fisher import EVALUATIONS, FisherScores
 from quire.explore.measurements import Measurements, Values
 from quire.explore.program import Program, undominated
 from quire.explore.progress import StageProgress
-from quire.explore.space import FormatLists, Genome, Group, Space, build_space
+from quire.explore.space import FormatLists, Genome, Space, build_space
+from quire.explore.storage import database_errors
 from quire.explore.task import Task
+from quire.explore.threads import one_thread
 from quire.explore.workbench import Workbench
+from quire.explore.workers import Alone, Workers, answers, hire
 from quire.precision import Plan
 
 KINDS = ("kl", "error", "fisher")
+DIVERGENCES = {divergence.name: divergence for divergence in (KL, ERROR)}
 PRUNED_BY = ("bits",)
 
 
@@ -127,6 +129,8 @@ def sensitivity(
     storage: str = "study.journal",
     kind: str = "kl",
     prune: Sequence[str] = PRUNED_BY,
+    workers: int | None = None,
+    ray: str | None = None,
     progress: bool = True,
 ) -> Sensitivities:
     """Measure what each format costs at each site alone, on the task's calibration data.
@@ -141,16 +145,21 @@ def sensitivity(
     prune: costs such as "bits": a format that has no less of each of them and no lower score than
         another one at the same site is not measured. (): all are measured.
 
-    Values do not depend on each other: on one machine with the same number of torch threads they
-    are the same in any order. Ctrl-C keeps those that are finished. Raises StudyError for an
-    unknown kind or cost, TaskError where the calibration data does not run through the model or
-    gives no floating-point output.
+    workers, ray: as `search` takes them.
+
+    Values do not depend on each other, and each is measured on one torch thread: on one kind of
+    machine they are the same in any order, for any number of workers. Ctrl-C keeps those that are
+    finished. Raises StudyError for an unknown kind or cost, TaskError where the calibration data
+    does not run through the model or gives no floating-point output.
     """
     if kind not in KINDS:
         raise StudyError(f"kind={kind!r}: give one of {', '.join(KINDS)}")
-    bench = Workbench(task, 0, Clock())
+    clock = Clock()
+    bench = Workbench(task, 0, clock)
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
-    return measure(bench, CostTables(space, bench.costs), storage, kind, prune, progress)
+    tables = CostTables(space, bench.costs)
+    with hire(bench, clock, workers, ray) as hired, database_errors(storage):
+        return measure(bench, tables, storage, kind, prune, progress, hired)
 
 
 def measure(
@@ -160,13 +169,14 @@ def measure(
     kind: str = "kl",
     prune: Sequence[str] = PRUNED_BY,
     progress: bool = True,
+    workers: Workers | None = None,
 ) -> Sensitivities:
     """`sensitivity` for a model and a space that are there already."""
     space = tables.space
     for cost in prune:
         if cost not in tables.least:
             raise StudyError(f"prune names {cost!r}: give costs, of {', '.join(tables.least)}")
-    meter = _Meter(bench, space, kind, storage, progress)
+    meter = _Meter(bench, space, kind, storage, progress, workers or Alone(bench))
     choices = [(g, i) for g, group in enumerate(space.groups) for i in range(len(group.candidates))]
     if kind == "fisher" or prune:
         meter.score()
@@ -200,12 +210,18 @@ class _Meter:
     """
 
     def __init__(
-        self, bench: Workbench, space: Space, kind: str, storage: str, progress: bool
+        self,
+        bench: Workbench,
+        space: Space,
+        kind: str,
+        storage: str,
+        progress: bool,
+        workers: Workers,
     ) -> None:
         self._bench, self._space, self._progress = bench, space, progress
-        self._reference = self._outputs({})
+        self._workers = workers
         self.evaluations = 1
-        logits = all(map(is_logits, self._reference))
+        logits = all(map(is_logits, bench.reference))
         self.divergence = KL if logits and kind != "error" else ERROR
         name, digest = self.divergence.name, bench.digest()
         self.isolated = Measurements(storage, name, digest)
@@ -216,12 +232,17 @@ class _Meter:
         if not choices:
             return
         self.evaluations += len(choices)
+        name = self.divergence.name
         wanted = [(self._space.groups[g], self._space.groups[g].candidates[i]) for g, i in choices]
+        known = self.isolated.values
+        missing = [(g, c) for g, c in wanted if c.format not in known.get(g.sites[0].tie, {})]
+        missing = list({(g.sites[0].tie, c.format): (g, c) for g, c in missing}.values())
+        jobs = [Isolate({s.name: c.format for s in g.sites}, name) for g, c in missing]
         with StageProgress("sensitivities", len(wanted), self._progress) as line:
-            for group, candidate in wanted:
-                tie, format = group.sites[0].tie, candidate.format
-                if format not in self.isolated.values.get(tie, {}):
-                    self.isolated.add({tie: {format: self._isolated(group, format)}})
+            line.advance(len(wanted) - len(missing))
+            for number, value in answers(self._workers, jobs):
+                group, candidate = missing[number]
+                self.isolated.add({group.sites[0].tie: {candidate.format: value}})
                 line.advance()
 
     def score(self) -> None:
@@ -262,11 +283,12 @@ class _Meter:
         return {tie: list(dict.fromkeys(formats)) for tie, formats in found.items() if formats}
 
     def _score(self, missing: Mapping[str, Sequence[str]]) -> Values:
-        graph = self._bench.use({})
+        graph, reference = self._bench.use({}), self._bench.reference
         scores = FisherScores(graph, self.divergence, missing, self._bench.relative_error)
-        for args, kwargs in self._bench.batches:
-            scores.add(partial(graph, *args, **kwargs))
-        weight = math.fsum(self.divergence.total(r, r)[1] for r in self._reference)
+        with one_thread():
+            for args, kwargs in self._bench.batches:
+                scores.add(partial(graph, *args, **kwargs))
+        weight = math.fsum(self.divergence.total(r, r)[1] for r in reference)
         found: Values = {}
         for tie, formats in missing.items():
             for format in formats:
@@ -275,19 +297,16 @@ class _Meter:
                     found.setdefault(tie, {})[format] = value
         return found
 
-    def _isolated(self, group: Group, format: str) -> float:
-        outputs = self._outputs({site.name: format for site in group.sites})
-        pairs = zip(self._reference, outputs, strict=True)
-        return self.divergence.mean([self.divergence.total(r, q) for r, q in pairs])
 
-    def _outputs(self, formats: Mapping[str, str]) -> list[list[Tensor]]:
-        """The outputs of each batch under {site: format string}."""
-        graph = self._bench.use(formats)
-        with torch.no_grad():
-            found = [tensors_of(graph(*args, **kwargs)) for args, kwargs in self._bench.batches]
-        if not all(found):
-            raise TaskError(
-                "the model gives no floating-point output on the calibration data: let its forward "
-                "return what a change of formats should leave as it is"
-            )
-        return found
+@dataclass(frozen=True)
+class Isolate:
+    """The job of measuring one choice: {site: format string} of one group, all others fp32."""
+
+    formats: Mapping[str, str]
+    divergence: str
+
+    def __call__(self, bench: Workbench) -> float:
+        divergence = DIVERGENCES[self.divergence]
+        pairs = zip(bench.reference, bench.outputs(self.formats), strict=True)
+        with one_thread():
+            return divergence.mean([divergence.total(r, q) for r, q in pairs])

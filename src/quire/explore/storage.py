@@ -1,22 +1,32 @@
 """Where finished trials are kept: a journal file by default, any Optuna storage by URL.
 
-A trial is written once, when it is finished, as one record that is on the disk before the search
-goes on. So a killed search leaves no half-finished trial behind, and nothing has to be cleaned up.
+A journal serves several processes, SQLite one, PostgreSQL many machines. A trial is written once,
+when it is finished, as one record that is on the disk before the search goes on. So a killed search
+leaves no half-finished trial behind, and nothing has to be cleaned up.
 """
 
 import json
 import os
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import BaseJournalBackend
+from rich.console import Console
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from quire.errors import StudyError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -33,14 +43,90 @@ def optuna_quiet() -> Generator[None]:
 def open_storage(storage: str) -> BaseStorage:
     """The storage of a path (a journal file, made where there is none) or of an Optuna URL."""
     try:
+        if is_postgresql(storage):
+            return _open_postgresql(storage)
         if "://" in storage:
             return get_storage(storage)
         return JournalStorage(JournalFile(Path(storage)))
     except StudyError:
         raise
+    except ImportError as error:
+        raise StudyError(f"storage {storage!r}: {error}; {DRIVERS}") from error
     except Exception as error:  # each backend and database driver has exceptions of its own
         problem = f"{type(error).__name__}: {error}"
         raise StudyError(f"storage {storage!r} cannot be opened: {problem}") from error
+
+
+DRIVERS = "pip install 'quire[postgresql]' and write postgresql+psycopg://user@host/database"
+
+
+def is_postgresql(storage: str) -> bool:
+    """Whether the URL of a storage names a PostgreSQL server."""
+    return storage.startswith("postgresql")
+
+
+def _open_postgresql(storage: str) -> BaseStorage:
+    """Connections are tried before use, since the server may have been started anew."""
+    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+    with _tables_in_turn(storage):
+        return get_storage(RDBStorage(storage, engine_kwargs=options))
+
+
+@contextmanager
+def _tables_in_turn(storage: str) -> Generator[None]:
+    """Of two processes that find a new database, one makes the tables."""
+    with create_engine(storage, poolclass=NullPool).connect() as connection:
+        connection.execute(text("select pg_advisory_xact_lock(hashtext('quire tables'))"))
+        yield
+
+
+PATIENCE = 60.0  # seconds in which a database that was killed should be there again
+PAUSE = 1.0  # seconds between two tries
+LOST = (SQLAlchemyError, StorageInternalError)  # what Optuna raises where a database is gone
+
+
+@contextmanager
+def database_errors(storage: str) -> Generator[None]:
+    """The errors of a database as a StudyError."""
+    try:
+        yield
+    except LOST as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        problem, *_ = str(cause or error).strip().split("\n")
+        raise StudyError(
+            f"storage {_without_password(storage)!r} fails: {problem}; what is in it is kept: the "
+            "same search goes on once the database is there"
+        ) from error
+
+
+def patiently(storage: str, act: Callable[[], T], again: Callable[[], object] = int) -> T:
+    """`act()`; while a PostgreSQL server is gone, it is tried again for `PATIENCE` seconds.
+
+    act: what may be done twice. again: called before it is.
+    """
+    deadline = time.monotonic() + PATIENCE
+    waiting = False
+    while True:
+        try:
+            if waiting:
+                again()
+            return act()
+        except LOST:
+            if not is_postgresql(storage) or time.monotonic() > deadline:
+                raise
+        if not waiting:
+            tell(f"{_without_password(storage)} is gone: waiting {PATIENCE:.0f} s for it.")
+        waiting = True
+        time.sleep(PAUSE)
+
+
+def tell(message: str) -> None:
+    """Print a message on standard error."""
+    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+
+
+def _without_password(storage: str) -> str:
+    return make_url(storage).render_as_string() if "://" in storage else storage
 
 
 START = b'{"op_code":'
@@ -58,7 +144,7 @@ class JournalFile(BaseJournalBackend):
     """
 
     def __init__(self, path: Path) -> None:
-        _file_locks()
+        file_locks()
         self._path = path
         self._offsets = [0]  # of the lines that were read
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +182,7 @@ class JournalFile(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add records; they are on the disk when this returns."""
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        fcntl = _file_locks()
+        fcntl = file_locks()
         with self._path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_torn_line(file)
@@ -105,7 +191,7 @@ class JournalFile(BaseJournalBackend):
             os.fsync(file.fileno())
 
 
-def _file_locks() -> ModuleType:
+def file_locks() -> ModuleType:
     """The module `fcntl`, which not every system has."""
     try:
         import fcntl

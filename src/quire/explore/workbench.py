@@ -14,9 +14,11 @@ from torch.utils import _pytree as pytree
 
 from quire.errors import TaskError
 from quire.explore.clock import Clock
+from quire.explore.divergence import tensors_of
 from quire.explore.picture import draw
 from quire.explore.space import Space
 from quire.explore.task import Task
+from quire.explore.threads import one_thread
 from quire.explore.trial import Trial
 from quire.graph import Site, capture
 from quire.precision import CostModel, Entry, Plan, quantize
@@ -147,6 +149,26 @@ class Workbench:
         _ = self._tensors
         data: Any = self._data
         return [_arguments(x) for x in ([data] if isinstance(data, tuple | Mapping) else data)]
+
+    def outputs(self, formats: Mapping[str, str]) -> list[list[Tensor]]:
+        """The floating-point outputs of each batch under {site: format string}, on one thread.
+
+        Raises TaskError where there are none.
+        """
+        graph = self.use(formats)
+        with torch.no_grad(), one_thread():
+            found = [tensors_of(graph(*args, **kwargs)) for args, kwargs in self.batches]
+        if not all(found):
+            raise TaskError(
+                "the model gives no floating-point output on the calibration data: let its forward "
+                "return what a change of formats should leave as it is"
+            )
+        return found
+
+    @cached_property
+    def reference(self) -> list[list[Tensor]]:
+        """The outputs of the fp32 model."""
+        return self.outputs({})
 
     def digest(self) -> str:
         """A hash of what isolated changes depend on: weights, graph, and calibration data."""

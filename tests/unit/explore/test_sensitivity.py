@@ -223,15 +223,15 @@ def test_ctrl_c_keeps_what_is_finished(
 KILLED = """
 import sys, time
 from killed_task import task
-from quire.explore.sensitivity import _Meter, sensitivity
+from quire.explore.sensitivity import Isolate, sensitivity
 
-isolated = _Meter._isolated
+isolated = Isolate.__call__
 
 def slowly(*arguments):
     time.sleep(0.02)
     return isolated(*arguments)
 
-_Meter._isolated = slowly
+Isolate.__call__ = slowly
 sensitivity(task(), ["mxint{}".format(n) for n in range(2, 9)], storage=sys.argv[1], prune=())
 """
 
