@@ -77,8 +77,8 @@ class Objectives:
                 )
 
     def values(self, metrics: Mapping[str, float]) -> list[float]:
-        """The objectives' values, in order."""
-        return [metrics[name] for name in self.directions]
+        """The objectives' values, in order; the worst of a cost that the fp32 model has not."""
+        return [metrics.get(name, self._sign(name) * math.inf) for name in self.directions]
 
     def losses(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
         """The objectives' values, in order, signed so that lower is better."""

@@ -283,7 +283,8 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
         raise StudyError(
             f"the fp32 model cannot be evaluated: {baseline.error}"
         ) from bench.last_exception
-    terrain.objectives.check_metrics(baseline.metrics, terrain.cost_names)
+    known = {*baseline.metrics, *terrain.cost_names}
+    terrain.objectives.check_metrics(known, terrain.cost_names)
     stored = create_study(name, storage, terrain.objectives, about)
     keep(stored, {MODEL: bench.picture(terrain.space)})
     stored.add_trial(to_stored(baseline, terrain.objectives, Plans(about), {}))

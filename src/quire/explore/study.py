@@ -227,8 +227,9 @@ class Study:
             raise StudyError(f"{name}={bound!r}: give a number")
         side, _, metric = name.partition("_")
         signs = {"max": 1, "min": -1}
-        if side not in signs or metric not in self.baseline.metrics:
-            known = ", ".join(self.baseline.metrics)
+        metrics = dict.fromkeys(name for trial in self.trials[:2] for name in trial.metrics)
+        if side not in signs or metric not in metrics:
+            known = ", ".join(metrics)
             raise StudyError(f"{name!r} is no bound: write max_ or min_ and one of {known}")
         return signs[side], metric
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from quire.errors import TaskError
+from quire.errors import HardwareError, KernelError, TaskError
 from quire.explore.clock import Clock
 from quire.explore.divergence import tensors_of
 from quire.explore.picture import draw
@@ -63,7 +63,7 @@ class Workbench:
         """The metrics of {site: format string} that need no run: bits, memory, ..."""
         with self._clock("quire"):
             plan = _plan(formats)
-            own, more = self._cost(plan).metrics(), self._more_costs(plan)
+            own, more = self._cost(plan).metrics(), self._more_costs_of(plan)
         if shared := own.keys() & more.keys():
             raise TaskError(f"costs returned {shared}, which Quire computes: rename it")
         return {**own, **more}
@@ -108,6 +108,15 @@ class Workbench:
             seconds=measured.seconds,
             error=error,
         )
+
+    def _more_costs_of(self, plan: Plan) -> Mapping[str, float]:
+        """The costs handed in; none of the fp32 model where it has no hardware or kernel."""
+        try:
+            return self._more_costs(plan)
+        except (HardwareError, KernelError):
+            if plan:
+                raise
+            return {}
 
     def fit(self, group: Sequence[Site], template: str) -> int | None:
         """The integer that suits the tensors of a group of sites best (`fit_integer`)."""
@@ -247,8 +256,8 @@ def _constant(graph: GraphModule, site: Site) -> Tensor:
 
 
 def _relative_error(format: str, values: Tensor) -> float:
-    x = values[:NOISE_SAMPLE].float()
-    x = x[x.isfinite()]
+    x = values[:NOISE_SAMPLE]
+    x = (x if x.dtype == torch.float64 else x.float())[x.isfinite()]
     energy = float(x.double().square().sum())
     error = (_entry(format).format.quantize(x) - x).double().square().sum()
     return float(error) / energy if energy else 0.0

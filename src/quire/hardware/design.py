@@ -120,8 +120,13 @@ class Design:
     @property
     def interval(self) -> int:
         """Cycles from one sample to the next in steady state: those of the slowest stage."""
-        beats = [stream.beats for stream in self.streams]
-        return max(*beats, *(stage.interval for stage in self.stages), 1)
+        return max(*self.intervals.values(), 1)
+
+    @property
+    def intervals(self) -> dict[str, int]:
+        """Cycles a sample of each stage and stream."""
+        beats = {f"stream {stream.name}": stream.beats for stream in self.streams}
+        return {**{stage.name: stage.interval for stage in self.stages}, **beats}
 
     @property
     def bottleneck(self) -> str:
