@@ -1,7 +1,7 @@
 """Which plans are worth a run: new ones that meet the limits on what costs nothing to compute."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any
 
@@ -28,6 +28,7 @@ class Terrain:
         self.tables = CostTables(space, costs, progress)
         self.cost_names = tuple(self.tables.least)
         self._tried: set[tuple[str, ...]] = set()
+        self._reserved: set[tuple[str, ...]] = set()
         self.fallback = self._some_plan()
 
     def _some_plan(self) -> Genome:
@@ -65,12 +66,17 @@ class Terrain:
         return self.objectives.admits(costs) and all(map(math.isfinite, costs.values()))
 
     def is_known(self, genome: Genome) -> bool:
-        """Whether a plan has been tried."""
-        return tuple(self.space.formats(genome).values()) in self._tried
+        """Whether a plan has been tried, or is about to be."""
+        plan = tuple(self.space.formats(genome).values())
+        return plan in self._tried or plan in self._reserved
 
     def remember(self, formats: Mapping[str, str]) -> None:
         """Count {site: format string} as tried."""
         self._tried.add(tuple(formats.values()))
+
+    def reserve(self, plans: Iterable[Mapping[str, str]]) -> None:
+        """Count plans as tried until the next call, which gives others."""
+        self._reserved = {tuple(formats.values()) for formats in plans}
 
     def describe(self) -> dict[str, Any]:
         """What a study must have in common with this terrain to go on."""

@@ -7,8 +7,7 @@ PostgreSQL it is an advisory lock of the session. So no lock has to be declared 
 import hashlib
 import os
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -23,10 +22,10 @@ from quire.explore.storage import file_locks, is_postgresql
 class Locks(Protocol):
     """The locks of one study as one driver holds them.
 
-    common: whether drivers can see each other's at all.
+    joinable: whether several drivers may work on one study.
     """
 
-    common: bool
+    joinable: bool
 
     def take(self, name: str, shared: bool = False) -> bool:
         """Whether the lock was free, and is held from now on until `release` or the process ends.
@@ -39,8 +38,12 @@ class Locks(Protocol):
         """Let go of a lock that is held."""
         ...
 
-    def turn(self) -> Any:
-        """A context manager that waits for the one lock that is held for a moment only."""
+    def begin(self) -> None:
+        """Wait for the one lock that is held for a moment only, and take it."""
+        ...
+
+    def end(self) -> None:
+        """Let go of it."""
         ...
 
     def holder(self, name: str) -> str:
@@ -66,8 +69,10 @@ def open_locks(storage: str, study: str) -> Locks:
     for one in memory, and for SQLite on a system without file locks."""
     if is_postgresql(storage):
         return PostgresLocks(storage, study)
-    path = Path(storage) if "://" not in storage else _sqlite_file(storage)
-    return NoLocks() if path is None else FileLocks(path, study)
+    if "://" not in storage:
+        return FileLocks(Path(storage), study, joinable=True)
+    path = _sqlite_file(storage)
+    return NoLocks() if path is None else FileLocks(path, study, joinable=False)
 
 
 def _sqlite_file(storage: str) -> Path | None:
@@ -87,7 +92,7 @@ def _key(study: str, name: str) -> bytes:
 class NoLocks:
     """Where drivers cannot see each other: every lock is free."""
 
-    common = False
+    joinable = False
 
     def take(self, name: str, shared: bool = False) -> bool:
         """True."""
@@ -96,10 +101,11 @@ class NoLocks:
     def release(self, name: str) -> None:
         """Nothing."""
 
-    @contextmanager
-    def turn(self) -> Generator[None]:
+    def begin(self) -> None:
         """No wait."""
-        yield
+
+    def end(self) -> None:
+        """Nothing."""
 
     def holder(self, name: str) -> str:
         """Nobody."""
@@ -116,10 +122,8 @@ class FileLocks:
     """Files beside `path`, each there for as long as somebody holds it; a kill leaves it behind,
     unlocked."""
 
-    common = True
-
-    def __init__(self, path: Path, study: str) -> None:
-        self._path, self._study = path, study
+    def __init__(self, path: Path, study: str, joinable: bool) -> None:
+        self._path, self._study, self.joinable = path, study, joinable
         self._fcntl = file_locks()
         self._held: dict[str, IO[bytes]] = {}
 
@@ -136,14 +140,13 @@ class FileLocks:
             self._file(name).unlink()
         file.close()
 
-    @contextmanager
-    def turn(self) -> Generator[None]:
+    def begin(self) -> None:
         """Wait for the file of turns."""
         self._lock(TURN, self._fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            self.release(TURN)
+
+    def end(self) -> None:
+        """Remove the file of turns."""
+        self.release(TURN)
 
     def holder(self, name: str) -> str:
         """What the last one who locked the file wrote into it."""
@@ -187,7 +190,7 @@ class FileLocks:
 class PostgresLocks:
     """Advisory locks of one session of a PostgreSQL server."""
 
-    common = True
+    joinable = True
 
     def __init__(self, storage: str, study: str) -> None:
         self._study = study
@@ -213,14 +216,13 @@ class PostgresLocks:
         self._ask(f"select pg_advisory_unlock{self._kind(name)}(:key)", name)
         self._shared.discard(name)
 
-    @contextmanager
-    def turn(self) -> Generator[None]:
+    def begin(self) -> None:
         """Wait for the lock of turns."""
         self._ask("select pg_advisory_lock(:key)", TURN)
-        try:
-            yield
-        finally:
-            self._ask("select pg_advisory_unlock(:key)", TURN)
+
+    def end(self) -> None:
+        """Give the lock of turns back."""
+        self._ask("select pg_advisory_unlock(:key)", TURN)
 
     def holder(self, name: str) -> str:
         """The application name of a session that has the lock, which says process and host."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -12,7 +12,7 @@ from quire.explore.limits import Terrain
 from quire.explore.objectives import DIRECTIONS, Objectives
 from quire.explore.space import Params
 from quire.explore.storage import open_storage
-from quire.explore.trial import Trial
+from quire.explore.trial import TRAINED, Trial
 
 ATTRIBUTE = "quire"
 """The key under which a study, and each trial, keeps what Optuna has no place for."""
@@ -34,6 +34,10 @@ KEPT = ("metrics", "label", "seconds", "error")
 """What is stored of a trial besides its plan, its state, and its place in the study."""
 
 
+Key: TypeAlias = tuple[str, tuple[int, ...]]
+"""The label of a trial whose plan was trained, else "", and its plan as numbers."""
+
+
 class Plans:
     """The plans of a study as numbers: for each site in order, which of the study's formats.
 
@@ -53,6 +57,10 @@ class Plans:
     def decode(self, plan: Sequence[int]) -> dict[str, str]:
         """The inverse of `encode`."""
         return {site: self._formats[i] for site, i in zip(self._sites, plan, strict=bool(plan))}
+
+    def key(self, formats: Mapping[str, str], label: str) -> Key:
+        """What tells a trial from all others of its study."""
+        return label if label.startswith(TRAINED) else "", tuple(self.encode(formats))
 
 
 def to_record(
@@ -89,11 +97,37 @@ def _outcome(trial: Trial, goal: Objectives) -> dict[str, Any]:
     }
 
 
+class Reader:
+    """Reads the trials of a stored study, each once, in order.
+
+    A record that repeats an earlier one is passed over: a database that is killed may keep a record
+    and not say so, and it is then written again.
+
+    keys: of the trials so far.
+    """
+
+    def __init__(self, stored: optuna.Study) -> None:
+        self.plans = Plans(stored.user_attrs[ATTRIBUTE])
+        self.keys: set[Key] = set()
+        self._stored, self._seen = stored, 0
+
+    def read(self) -> list[tuple[Trial, FrozenTrial]]:
+        """The trials that were stored since the last call, with their records."""
+        found: list[tuple[Trial, FrozenTrial]] = []
+        records = self._stored.get_trials(deepcopy=False)
+        for record in records[self._seen :]:
+            trial = _trial(len(self.keys), record, self.plans)
+            key = self.plans.key(trial.formats, trial.label)
+            if key not in self.keys:
+                self.keys.add(key)
+                found.append((trial, record))
+        self._seen = len(records)
+        return found
+
+
 def read_trials(stored: optuna.Study) -> list[tuple[Trial, FrozenTrial]]:
     """The trials of a stored study with their stored records, in order."""
-    plans = Plans(stored.user_attrs[ATTRIBUTE])
-    records = stored.get_trials(deepcopy=False)
-    return [(_trial(number, record, plans), record) for number, record in enumerate(records)]
+    return Reader(stored).read()
 
 
 def _trial(number: int, record: FrozenTrial, plans: Plans) -> Trial:

@@ -9,6 +9,7 @@ from quire.precision import Plan
 
 BASELINE = "fp32"
 UNIFORM = "uniform "
+TRAINED = "qat "
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Trial:
 
     formats: {site: format string}; empty for the fp32 baseline.
     metrics: what `evaluate` returned and the costs; of a failed trial the costs alone.
-    label: "fp32", "uniform mxint4" or "".
+    label: "fp32", "uniform mxint4", "qat 5" for a plan that was trained 5 epochs after the search
+        had found it, or "".
     seconds: the time to prepare, train and evaluate it.
     error: why it failed.
     """
