@@ -24,6 +24,7 @@ from quire.graph import Site, capture
 from quire.precision import CostModel, Entry, Plan, quantize
 from quire.precision.calibrate import fit_integer, observe
 from quire.precision.copying import copy_graph
+from quire.precision.correct import Corrected, Corrector
 from quire.precision.switchable import Switchable
 
 NOISE_SAMPLE = 8192  # values a site from which the error of a format is known to about 1%
@@ -128,21 +129,32 @@ class Workbench:
         Blocks run through the observed values in memory order, whatever the site's axis is.
         """
         return [
-            [
-                _relative_error(candidate.format, self._tensors[group.name])
-                for candidate in group.candidates
-            ]
+            [self.relative_error(group.name, candidate.format) for candidate in group.candidates]
             for group in space.groups
         ]
 
     def relative_error(self, site: str, format: str) -> float:
-        """The error energy of a format on the observed values of a site, relative to theirs."""
-        return _relative_error(format, self._tensors[site])
+        """The error energy of a format on the observed values of a site, relative to theirs; with
+        corrections of a weight, that energy less the share of which they rid its products."""
+        found = self.corrected(site, format)
+        return found.gain * _relative_error(found.entry, self._tensors[site])
+
+    def corrected(self, site: str, format: str) -> Corrected:
+        """A format at a site with its corrections made, each once."""
+        entry = _entry(format)
+        if not entry.is_pending:
+            return Corrected(entry)
+        with one_thread():
+            return self._corrector.of(self.sites[site].tie, entry)
 
     def use(self, formats: Mapping[str, str]) -> GraphModule:
         """The model under {site: format string}, until the next call; untrained."""
         with self._clock("quire"):
-            return self._switchable.use(_plan(formats))
+            plan = _plan(formats)
+            if not plan.has_corrections:
+                return self._switchable.use(plan)
+            with one_thread():
+                return self._switchable.use(*self._corrector.resolve(plan))
 
     @property
     def task(self) -> Task:
@@ -201,7 +213,11 @@ class Workbench:
         if not epochs:
             return self.use(formats)
         with self._clock("quire"):
-            return quantize(copy_graph(self._graph, share=False), _plan(formats))
+            graph, plan = self._graph, _plan(formats)
+            if plan.has_corrections:
+                with one_thread():
+                    graph, plan = self._corrector.apply(plan)
+            return quantize(copy_graph(graph, share=False), plan)
 
     def _evaluate(self, module: nn.Module, epochs: int) -> dict[str, float]:
         with self._clock("evaluate"):
@@ -209,6 +225,10 @@ class Workbench:
                 self._task.train(module.train(), epochs)
             with torch.no_grad():
                 return self._task.score(module.eval())
+
+    @cached_property
+    def _corrector(self) -> Corrector:
+        return Corrector(self._graph, self._data, values=self._tensors)
 
     @cached_property
     def _data(self) -> Any:
@@ -255,11 +275,11 @@ def _constant(graph: GraphModule, site: Site) -> Tensor:
     return torch.linspace(0, 1, 257)  # exponentials of what is at most zero
 
 
-def _relative_error(format: str, values: Tensor) -> float:
+def _relative_error(entry: Entry, values: Tensor) -> float:
     x = values[:NOISE_SAMPLE]
     x = (x if x.dtype == torch.float64 else x.float())[x.isfinite()]
     energy = float(x.double().square().sum())
-    error = (_entry(format).format.quantize(x) - x).double().square().sum()
+    error = (entry.format.quantize(x, scale=entry.scale) - x).double().square().sum()
     return float(error) / energy if energy else 0.0
 
 
