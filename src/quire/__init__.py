@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from quire.explore import Task, search, sensitivity
     from quire.graph import capture, sites
     from quire.hardware import Design, emit
-    from quire.precision import Plan, cast, cost, exact, load, quantize, save
+    from quire.precision import Plan, cast, correct, cost, exact, load, quantize, save
     from quire.software import apply, compile
     from quire.software.huggingface import QuireConfig
 
@@ -27,6 +27,7 @@ _HOMES = {
     "sites": "quire.graph",
     "Plan": "quire.precision",
     "cast": "quire.precision",
+    "correct": "quire.precision",
     "cost": "quire.precision",
     "exact": "quire.precision",
     "load": "quire.precision",
@@ -57,6 +58,7 @@ __all__ = [
     "capture",
     "cast",
     "compile",
+    "correct",
     "cost",
     "emit",
     "exact",

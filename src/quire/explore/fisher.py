@@ -10,6 +10,10 @@ error of each element in place of its mean. Drawn labels make the gradients of t
 with mean zero, so that the square of their sum is an unbiased estimate of the sum of their squares,
 and one backward pass serves weights as well as activations. Given labels, the "empirical" Fisher,
 have neither property (Kunstner et al. 2019).
+
+A corrected weight is scored by what its format scores alone, times the share of the mean squared
+error of its products that the correction leaves: its errors make up for each other in the products,
+which a diagonal does not see.
 """
 
 from collections import defaultdict
@@ -23,8 +27,8 @@ from torch.fx import GraphModule
 
 from quire.explore.divergence import Divergence, tensors_of
 from quire.graph import Site
-from quire.precision import Entry
 from quire.precision import cast as quire_cast
+from quire.precision.correct import Corrected
 from quire.precision.quantize import cast_args, needs_patches
 from quire.precision.switchable import Slot
 
@@ -40,6 +44,7 @@ class FisherScores:
     wanted: {tie group: formats} to score.
     noise: for a site and a format, the error energy relative to that of the data; used where a
         cast rounds windows of the tensor, not the tensor.
+    corrected: for a site and a format, what its corrections come to.
     """
 
     def __init__(
@@ -48,9 +53,11 @@ class FisherScores:
         divergence: Divergence,
         wanted: Mapping[str, Sequence[str]],
         noise: Callable[[str, str], float],
+        corrected: Callable[[str, str], Corrected],
         seed: int = 0,
     ) -> None:
         self._graph, self._divergence, self._noise = graph, divergence, noise
+        self._corrected = corrected
         self._formats = wanted
         self._generator = torch.Generator().manual_seed(seed)
         self._scores: defaultdict[tuple[str, str], float] = defaultdict(float)
@@ -76,13 +83,14 @@ class FisherScores:
         return None if score is None else self._divergence.curvature * score / weight
 
     def _score(self, site: Site, x: Tensor, g: Tensor, format: str) -> float:
-        entry = Entry.of(format)
+        found = self._corrected(site.name, format)
+        entry = found.entry
         if needs_patches(site, entry.format):
             mean = self._noise(site.name, format) * float(x.double().square().mean())
             return mean * float(g.double().square().sum())
         with torch.no_grad():
             error = quire_cast(x, *cast_args(site, entry)) - x
-        return float(torch.where(g == 0, 0.0, g * error).double().square().sum())
+        return found.gain * float(torch.where(g == 0, 0.0, g * error).double().square().sum())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ In any format string an integer may be a range `a..b`, both ends included, or a 
 that moves the range by a power of two (the fraction bits of `fixed`, the bias of `minifloat`) may
 be `fitted`, the integer with the least squared error on the site's calibration data, or `free`,
 that integer and up to two steps to either side of it. A plain format string stands for itself.
+Corrections may follow, `mxint4+gptq+bias`: formats of their own to a search, of the same size.
 """
 
 import itertools
@@ -12,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from quire.errors import StudyError
-from quire.formats import Format, parse
+from quire.formats import parse
+from quire.precision.entry import Entry, split_corrections
 
 FREE_STEPS = range(-2, 3)
 _HOLE = re.compile(r"(?:(\w+)=)?(-?\d+\.\.-?\d+|-?\d+(?:\|-?\d+)+|free|fitted)(?=[,)])")
@@ -44,15 +46,17 @@ class Hole:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A parsed format pattern: a template with one `{name}` for each hole."""
+    """A parsed format pattern: a template with one `{name}` for each hole, and corrections."""
 
     text: str
     template: str
     holes: tuple[Hole, ...]
+    corrections: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Pattern":
-        """Read a pattern; StudyError for an empty range, FormatError where no format results."""
+        """Read a pattern; StudyError for an empty range, FormatError where no format results,
+        PlanError for an unknown correction."""
         holes: list[Hole] = []
 
         def replace(match: re.Match[str]) -> str:
@@ -63,8 +67,9 @@ class Pattern:
             holes.append(hole)
             return f"{keyword}={{{hole.name}}}" if keyword else f"{{{hole.name}}}"
 
-        template = _HOLE.sub(replace, "".join(text.split()))
-        pattern = cls(text, template, tuple(holes))
+        format, corrections = split_corrections("".join(text.split()))
+        template = _HOLE.sub(replace, format)
+        pattern = cls(text, template, tuple(holes), tuple(corrections))
         if sum(hole.fitted for hole in holes) > 1:
             raise StudyError(f"format pattern {text!r}: one integer of a format can be fitted")
         for settings in pattern.settings():
@@ -80,8 +85,8 @@ class Pattern:
         """The format string with the holes filled in."""
         return self.template.format_map(settings)
 
-    def format(self, settings: Mapping[str, int], fit: Fit) -> Format | None:
-        """The format of `settings`, whose steps count from the integer that `fit` finds, if any."""
+    def entry(self, settings: Mapping[str, int], fit: Fit) -> Entry | None:
+        """The entry of `settings`, whose steps count from the integer that `fit` finds, if any."""
         filled = dict(settings)
         for hole in self.holes:
             if hole.fitted:
@@ -89,7 +94,7 @@ class Pattern:
                 if best is None:
                     return None
                 filled[hole.name] = best + settings[hole.name]
-        return parse(self.fill(filled))
+        return Entry.of("+".join([self.fill(filled), *self.corrections]))
 
     def label(self, settings: Mapping[str, int]) -> str:
         """The settings in words, the same at every site: `fixed(4,fitted)`, `fixed(4,fitted-1)`."""
@@ -98,4 +103,4 @@ class Pattern:
             if hole.fitted:
                 step = settings[hole.name]
                 words[hole.name] = f"fitted{step:+d}" if step else "fitted"
-        return self.template.format_map(words)
+        return "+".join([self.template.format_map(words), *self.corrections])

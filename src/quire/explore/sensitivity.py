@@ -284,7 +284,10 @@ class _Meter:
 
     def _score(self, missing: Mapping[str, Sequence[str]]) -> Values:
         graph, reference = self._bench.use({}), self._bench.reference
-        scores = FisherScores(graph, self.divergence, missing, self._bench.relative_error)
+        bench = self._bench
+        scores = FisherScores(
+            graph, self.divergence, missing, bench.relative_error, bench.corrected
+        )
         with one_thread():
             for args, kwargs in self._bench.batches:
                 scores.add(partial(graph, *args, **kwargs))

@@ -10,11 +10,12 @@ from typing import Any, TypeAlias, cast
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from quire.errors import StudyError
+from quire.errors import PlanError, StudyError
 from quire.explore.patterns import Fit, Pattern
 from quire.formats import Format
 from quire.graph import Site
-from quire.precision.legal import is_legal, legal_formats, suits
+from quire.precision.entry import Entry
+from quire.precision.legal import check_legal, is_legal, legal_formats, suits
 
 Genome: TypeAlias = tuple[int, ...]
 """A plan as indices: for each group in order, which of its candidates."""
@@ -31,7 +32,7 @@ FitSites: TypeAlias = Callable[[Sequence[Site], str], int | None]
 class Candidate:
     """A format that a group may take.
 
-    format: the format string.
+    format: the format string, with its corrections: `mxint4+gptq`.
     bits: stored bits a value at the group's first site, its scales counted.
     params: Optuna's parameters that name it.
     label: what it is called where every group takes it: `fixed(4,fitted)`.
@@ -180,7 +181,7 @@ def build_space(
         where no such format fits the sites' dtype.
     A pattern with a wildcard leaves out the sites that none of the formats suits.
     Raises StudyError for a pattern that matches no site, for a site named exactly, or all sites,
-        without a legal format.
+        without a legal format, and for corrections that a site named exactly cannot have.
     """
     sites = tuple(sites)
     if selected is not None and not selected:
@@ -250,6 +251,9 @@ def _group(
     takes = is_legal if named else suits
     fit_here = _fit_once(sites, fit)
     settings = {p: list(_settings(sites, p, fit_here, takes)) for p in patterns}
+    for pattern in patterns:
+        if named and pattern.corrections and not settings[pattern]:
+            _check_named(named, pattern, fit_here)
     patterns = [pattern for pattern in patterns if settings[pattern]]
     if not patterns:
         return _unfilled(named, [pattern.text for pattern in settings])
@@ -263,9 +267,9 @@ def _group(
         name=name,
         sites=tuple(sites),
         candidates=tuple(
-            _candidate(sites[0], pattern, values, fmt, len(patterns) > 1)
+            _candidate(sites[0], pattern, values, entry, len(patterns) > 1)
             for pattern in patterns
-            for values, fmt in settings[pattern]
+            for values, entry in settings[pattern]
         ),
         distributions=distributions,
         families={p.text: tuple(_param(name, p, hole.name) for hole in p.holes) for p in patterns},
@@ -277,23 +281,34 @@ def _unfilled(named: Sequence[Site], texts: Sequence[str]) -> None:
         raise StudyError(f"site {site.name} takes {legal_formats(site)}, not {', '.join(texts)}")
 
 
+def _check_named(named: Sequence[Site], pattern: Pattern, fit: Fit) -> None:
+    """Say why sites that are named exactly cannot have corrections, rather than leave them out."""
+    found = (pattern.entry(settings, fit) for settings in pattern.settings())
+    for entry in filter(None, found):
+        for site in named:
+            try:
+                check_legal(site, entry)
+            except PlanError as error:
+                raise StudyError(f"{pattern.text}: {error}") from None
+
+
 def _settings(
-    sites: Sequence[Site], pattern: Pattern, fit: Fit, takes: Callable[[Site, Format], bool]
-) -> Iterator[tuple[dict[str, int], Format]]:
-    """The settings of a pattern that every one of the sites takes, with their formats."""
+    sites: Sequence[Site], pattern: Pattern, fit: Fit, takes: Callable[[Site, Entry], bool]
+) -> Iterator[tuple[dict[str, int], Entry]]:
+    """The settings of a pattern that every one of the sites takes, with their entries."""
     for settings in pattern.settings():
-        fmt = pattern.format(settings, fit)
-        if fmt is not None and all(takes(site, fmt) for site in sites):
-            yield settings, fmt
+        entry = pattern.entry(settings, fit)
+        if entry is not None and all(takes(site, entry) for site in sites):
+            yield settings, entry
 
 
 def _candidate(
-    site: Site, pattern: Pattern, settings: Mapping[str, int], fmt: Format, several: bool
+    site: Site, pattern: Pattern, settings: Mapping[str, int], entry: Entry, several: bool
 ) -> Candidate:
     family: Params = {site.name: pattern.text} if several else {}
     params = {_param(site.name, pattern, hole): value for hole, value in settings.items()}
-    bits = fmt.bits_per_value(_axis_length(site))
-    return Candidate(str(fmt), bits, family | params, pattern.label(settings))
+    bits = entry.format.bits_per_value(_axis_length(site))
+    return Candidate(str(entry), bits, family | params, pattern.label(settings))
 
 
 def _fit_once(sites: Sequence[Site], fit: FitSites | None) -> Fit:

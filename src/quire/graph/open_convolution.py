@@ -18,7 +18,7 @@ def open_convolution(graph: GraphModule, node: Node) -> tuple[Node, Node]:
     The result of the first is the first argument of the second: the edge on which the input of the
     convolution is cast, along its site's axes. Weight and bias keep their places, 1 and 2.
     """
-    x, weight, bias, stride, padding, dilation, groups = _settings(node)
+    x, weight, bias, stride, padding, dilation, groups = convolution_settings(node)
     kernel = list(weight.meta["val"].shape[2:])
     with graph.graph.inserting_before(node):
         window = insert(graph.graph, node, patches, x, kernel, stride, padding, dilation, groups)
@@ -29,7 +29,7 @@ def open_convolution(graph: GraphModule, node: Node) -> tuple[Node, Node]:
     return window, product
 
 
-def _settings(node: Node) -> list[Any]:
+def convolution_settings(node: Node) -> list[Any]:
     """Every argument of the convolution, the defaults filled in; one size for every axis."""
     rank = node.meta["val"].dim() - 2
     defaults = [None, None, None, [1], [0], [1], 1]

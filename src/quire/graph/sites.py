@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -42,6 +42,9 @@ class Site:
     arg: position of the consumer's argument; in the flattened outputs for the node "output". None
         is the result of `node` itself.
     is_operand: whether this is an operand of a product or convolution.
+    parameter: the parameter or buffer that the tensor is, by the first name that the graph reads;
+        None for one that is computed, from inputs or from parameters.
+    bias: the parameter that the op adds to its product, in the same way; None where there is none.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Site:
     node: str
     arg: int | None
     is_operand: bool
+    parameter: str | None = None
+    bias: str | None = None
 
 
 def sites(graph: GraphModule) -> dict[str, Site]:
@@ -70,11 +75,13 @@ def sites(graph: GraphModule) -> dict[str, Site]:
     origin = origins(graph)
     edges = {node: list(edges_of(node, origin)) for node in graph.graph.nodes}
     names = op_names([node for node in edges if edges[node]])
+    parameters = _parameters(graph)
     found = {
         site.name: (site, _source(graph, edge, origin))
         for node, group in edges.items()
+        for bias in [_bias(group, parameters)]
         for edge in group
-        for site in [_site(edge, names[node])]
+        for site in [_site(edge, names[node], parameters, bias)]
     }
     return _tied(found)
 
@@ -87,7 +94,14 @@ def check_captured(graph: object) -> None:
         )
 
 
-def _site(edge: Edge, op_name: str) -> Site:
+def _parameters(graph: GraphModule) -> dict[Node, str]:
+    """The name of every parameter and buffer, the same for all nodes that read one tensor."""
+    nodes = graph.graph.find_nodes(op="get_attr")
+    names: dict[int, str] = {}
+    return {n: names.setdefault(id(attribute(graph, str(n.target))), str(n.target)) for n in nodes}
+
+
+def _site(edge: Edge, op_name: str, parameters: Mapping[Node, str], bias: str | None) -> Site:
     node, operand = edge.node, edge.operand
     typed, op = float_type(edge.value), op_of(node)
     shape = () if typed is None else typed.example
@@ -110,7 +124,19 @@ def _site(edge: Edge, op_name: str) -> Site:
         node=node.name,
         arg=operand.arg,
         is_operand=operand.is_operand,
+        parameter=_parameter(edge, parameters),
+        bias=bias,
     )
+
+
+def _parameter(edge: Edge, parameters: Mapping[Node, str]) -> str | None:
+    return parameters.get(edge.value) if isinstance(edge.value, Node) else None
+
+
+def _bias(edges: Iterable[Edge], parameters: Mapping[Node, str]) -> str | None:
+    """The parameter that an op with these edges adds."""
+    added = [edge for edge in edges if edge.operand.role == "bias"]
+    return _parameter(added[0], parameters) if added else None
 
 
 def _source(graph: GraphModule, edge: Edge, origin: dict[Node, Origin]) -> Hashable:

@@ -4,6 +4,7 @@ from quire.precision.calibrate import calibrate, fit_fixed, fit_integer, observe
 from quire.precision.cast import cast
 from quire.precision.checkpoint import load, save
 from quire.precision.copying import copy_graph
+from quire.precision.correct import correct
 from quire.precision.cost import Cost, CostModel, cost
 from quire.precision.entry import Entry
 from quire.precision.exact import exact
@@ -22,6 +23,7 @@ __all__ = [
     "calibrate",
     "cast",
     "copy_graph",
+    "correct",
     "cost",
     "exact",
     "fit_fixed",

@@ -13,12 +13,13 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
 from quire.errors import FormatError, PlanError
-from quire.formats import Block, Fixed, Format, Pow2, parse
+from quire.formats import Block, Fixed, Format, parse
 from quire.graph.sites import Site, sites
 from quire.graph.types import TensorType, infer_type, type_of
 from quire.ops.mask import MASKED
 from quire.precision.inputs import flat_inputs, input_names
 from quire.precision.plan import Plan, resolve
+from quire.precision.static_scale import has_real_scale, static_scale, without_nan
 
 Batch: TypeAlias = "tuple[Any, ...] | Mapping[str, Any]"
 Data: TypeAlias = "Batch | Tensor | Iterable[Batch | Tensor]"
@@ -43,9 +44,7 @@ def observe(
     chosen = [known[name] for name in (known if names is None else names)]
     sources = {site.name: source_node(graph, site) for site in chosen}
     observer = _Observer(graph, {node for node in sources.values() if node is not None})
-    with torch.no_grad():
-        for batch in _batches(data):
-            observer.run(*_flat_inputs(graph, batch), enable_io_processing=False)
+    run_batches(observer, graph, data)
     if not observer.samples:
         raise PlanError("calibration needs at least one batch of data, and a site to observe")
     joined = {node: torch.cat(parts) for node, parts in observer.samples.items()}
@@ -67,7 +66,7 @@ def calibrate(graph: GraphModule, data: Data, plan: Plan) -> Plan:
         site.name
         for site in known.values()
         if site.tie in entries and site.role != "weight" and site.shape
-        and _has_real_scale(entries[site.tie].format)
+        and has_real_scale(entries[site.tie].format)
     ]  # fmt: skip
     samples = observe(graph, data, chosen) if chosen else {}
     calibrated = Plan(plan)
@@ -75,19 +74,6 @@ def calibrate(graph: GraphModule, data: Data, plan: Plan) -> Plan:
         entry = entries[known[name].tie]
         calibrated[name] = replace(entry, scale=static_scale(entry.format, sample))
     return calibrated
-
-
-def static_scale(format: Format, values: Tensor) -> float | tuple[float, float]:
-    """The static scale of a block format for values that share one block; 1 as the largest of
-    them where all are zero."""
-    if not isinstance(format, Block):
-        raise PlanError(f"{format} has no scale to calibrate")
-    encoded = replace(format, size="tensor").encode(informative(without_nan(values)).float())
-    assert encoded.scales is not None
-    scale = float(format.scale.values_of(encoded.scales.long()))
-    if encoded.zero_points is not None:
-        return scale, float(format.element.values_of(encoded.zero_points.long()))
-    return scale if encoded.tensor_scale is None else (scale, float(encoded.tensor_scale))
 
 
 def fit_fixed(
@@ -166,21 +152,6 @@ def _finite(x: Tensor) -> Tensor:
     return without_nan(x)[x.isfinite()].to(torch.promote_types(x.dtype, torch.float32))
 
 
-def without_nan(x: Tensor) -> Tensor:
-    """The values of a sample; PlanError if NaN is among them."""
-    if x.isnan().any():
-        raise PlanError(
-            "the observed values hold NaN, which NaN or infinity in the calibration data or in the"
-            " weights gives: clean them"
-        )
-    return x
-
-
-def informative(x: Tensor) -> Tensor:
-    """The values of a sample; where all are zero, which says nothing of a scale, a 1 instead."""
-    return x if bool(x.any()) else x.new_ones(1)
-
-
 def _fits(format: Format, dtype: torch.dtype) -> bool:
     try:
         format.check_dtype(dtype)
@@ -196,8 +167,11 @@ def _highest(template: str) -> float:
     return format.highest  # type: ignore[attr-defined]
 
 
-def _has_real_scale(format: Format) -> bool:
-    return isinstance(format, Block) and not isinstance(format.scale, Pow2)
+def run_batches(interpreter: Interpreter, graph: GraphModule, data: Data) -> None:
+    """Run every batch of `data` through an interpreter of `graph`, without gradients."""
+    with torch.no_grad():
+        for batch in _batches(data):
+            interpreter.run(*_flat_inputs(graph, batch), enable_io_processing=False)
 
 
 class _Observer(Interpreter):

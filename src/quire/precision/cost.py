@@ -82,11 +82,12 @@ class CostModel:
             stored[kind] += self._storage_bits(site, operands[group])
             elements[kind] += site.elements
         width = {group: entry.format.bits for group, entry in operands.items()}
+        settled = plan.without_corrections() if plan.has_corrections else plan
         return Cost(
             bits=sum(stored.values()) / sum(elements.values()) if operands else 0.0,
             weight_bits=stored["weight"] / max(elements["weight"], 1),
             activation_bits=stored["activation"] / max(elements["activation"], 1),
-            memory=self._memory(plan, entries),
+            memory=self._memory(settled, entries),
             macs=self._macs,
             bitops=sum(macs * width[a] * width[b] for macs, a, b in self._products),
         )

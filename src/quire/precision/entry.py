@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias, cast
 
@@ -12,6 +12,7 @@ from quire.errors import PlanError
 from quire.formats import Format, parse
 from quire.graph.sites import Site
 from quire.precision.cast import Axis, StaticScale
+from quire.precision.corrections import CORRECTIONS
 
 EntryLike: TypeAlias = "Entry | Format | str"
 
@@ -27,7 +28,8 @@ class Entry:
     axis: along which blocks run; None takes the site's reduction axis.
     scale: a static scale in place of the one found in the data (blocks only): a number, or
         (scale, zero point) for a format with a zero point.
-    corrections: named corrections with their options, {name: {option: value}}.
+    corrections: named corrections with their options, {name: {option: value}}. Those of
+        `quire.precision.corrections` are made by `quire.correct`.
     """
 
     format: Format
@@ -44,10 +46,14 @@ class Entry:
 
     @staticmethod
     def of(value: EntryLike) -> Entry:
-        """An entry from an entry, a format, or a format string."""
+        """An entry from an entry, a format, or a format string, to which names of corrections may
+        be added: "mxint4+gptq+bias"."""
         if isinstance(value, Entry):
             return value
-        found: object = parse(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            text, names = split_corrections(value)
+            return Entry(parse(text), corrections={name: {} for name in names})
+        found: object = value
         if not isinstance(found, Format):
             raise PlanError(f"{value!r} is no format: give a string such as 'mxint8', or a Format")
         return Entry(found)
@@ -58,9 +64,9 @@ class Entry:
         return str(self.format)
 
     def to_json(self) -> str | dict[str, Any]:
-        """The format string alone, or a dict where the entry says more."""
-        if self.is_plain:
-            return self.text
+        """The format string with the names of corrections, or a dict where the entry says more."""
+        if self.name is not None:
+            return self.name
         more = {
             "axis": self.axis,
             "scale": self.scale,
@@ -69,16 +75,36 @@ class Entry:
         said = {name: value for name, value in more.items() if value not in (None, {})}
         return {"format": self.text, **said}
 
+    @cached_property
+    def name(self) -> str | None:
+        """The entry as `of` takes it, "mxint4+gptq"; None where that does not say it all."""
+        says_more = self.axis is not None or self.scale is not None
+        if (
+            says_more
+            or any(self.corrections.values())
+            or not self.corrections.keys() <= CORRECTIONS.keys()
+        ):
+            return None
+        return "+".join([self.text, *(name for name in CORRECTIONS if name in self.corrections)])
+
+    @cached_property
+    def is_pending(self) -> bool:
+        """Whether there are corrections that `quire.correct` is to make."""
+        return not CORRECTIONS.keys().isdisjoint(self.corrections)
+
     @property
-    def is_plain(self) -> bool:
-        """Whether the entry is no more than a format."""
-        return self.axis is None and self.scale is None and not self.corrections
+    def settled(self) -> Entry:
+        """The entry without those."""
+        if not self.is_pending:
+            return self
+        kept = {n: options for n, options in self.corrections.items() if n not in CORRECTIONS}
+        return replace(self, corrections=kept)
 
     @staticmethod
     def from_json(data: Any) -> Entry:
         """The inverse of `to_json`; raises `PlanError` or `FormatError` that says what is wrong."""
         if isinstance(data, str):
-            return Entry(parse(data))
+            return Entry.of(data)
         if not isinstance(data, dict):
             raise PlanError(f"{data!r} is neither a format string nor an object with a format")
         entry = cast("dict[str, Any]", data)
@@ -105,6 +131,17 @@ class Entry:
         if isinstance(said, str):
             return said
         return " ".join([said.pop("format"), *(f"{name}={value}" for name, value in said.items())])
+
+
+def split_corrections(text: str) -> tuple[str, list[str]]:
+    """A format string, and the corrections that are added to it, in the order in which they are
+    made; PlanError for one that is not known."""
+    format, *names = (part.strip() for part in text.split("+"))
+    for name in names:
+        if name not in CORRECTIONS:
+            legal = ", ".join(CORRECTIONS)
+            raise PlanError(f"{text!r}: no correction is named {name!r}; there are {legal}")
+    return format, [name for name in CORRECTIONS if name in names]
 
 
 SCALE = "no static scale: give a finite number of at least 0, or that and a zero point"

@@ -12,17 +12,11 @@ from torch.fx import GraphModule, Node
 from quire.formats import Block, Fixed, Pow2, Scalar
 from quire.graph.sites import Site, sites
 from quire.ops import op_of
-from quire.precision.calibrate import (
-    Data,
-    fit_fixed,
-    informative,
-    observe,
-    source_node,
-    without_nan,
-)
+from quire.precision.calibrate import Data, fit_fixed, observe, source_node
 from quire.precision.entry import Entry
 from quire.precision.legal import is_legal, suits
 from quire.precision.plan import Plan, resolve
+from quire.precision.static_scale import informative, without_nan
 
 SCALE_BITS = 4
 """Bits of the exponent of an activation's scale: 16 exponents, one above the largest seen."""
@@ -217,7 +211,7 @@ def _one_cast(plan: Plan, graph: GraphModule, known: dict[str, Site], site: Site
     readers = [s for s in known.values() if s.role != "input" and _reads(s, node)]
     entries = {plan.get(s.tie) for s in readers}
     entry = next(iter(entries)) if len(entries) == 1 else None
-    if entry is None or len(readers) != len(node.users) or not is_legal(site, entry.format):
+    if entry is None or len(readers) != len(node.users) or not is_legal(site, entry):
         return None
     return entry
 

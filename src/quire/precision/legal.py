@@ -49,18 +49,20 @@ def legal_formats(site: Site) -> str:
     return rule_of(site).words + holds
 
 
-def is_legal(site: Site, format: Format) -> bool:
-    """Whether a site can have a format, along its own axis."""
-    return _problem(site, Entry(format)) is None
+def is_legal(site: Site, entry: Entry | Format) -> bool:
+    """Whether a site can have a format, or an entry."""
+    return _problem(site, Entry.of(entry)) is None
 
 
-def suits(site: Site, format: Format) -> bool:
-    """Whether a plan that does not name the site gives it this format.
+def suits(site: Site, entry: Entry | Format) -> bool:
+    """Whether a plan that does not name the site gives it this format with its corrections.
 
     What only masks is left alone by formats without infinities, where a mask would saturate.
     """
-    keeps_masks = isinstance(format, Scalar) and format.has_infinity
-    return is_legal(site, format) and (site.role != "mask" or keeps_masks)
+    entry = Entry.of(entry)
+    keeps_masks = isinstance(entry.format, Scalar) and entry.format.has_infinity
+    here = Entry(entry.format, corrections=entry.corrections)
+    return is_legal(site, here) and (site.role != "mask" or keeps_masks)
 
 
 def check_legal(site: Site, entry: Entry) -> None:

@@ -55,7 +55,7 @@ class Plan(MutableMapping[str, Entry]):
         chosen = [
             site.name
             for site in sites(graph).values()
-            if suits(site, entry.format) and (site.is_operand or scope == "all")
+            if suits(site, entry) and (site.is_operand or scope == "all")
         ]
         return Plan(dict.fromkeys(chosen, entry))
 
@@ -98,6 +98,15 @@ class Plan(MutableMapping[str, Entry]):
         from quire.precision.for_hardware import for_hardware
 
         return for_hardware(self, graph, calibration, quiet)
+
+    @property
+    def has_corrections(self) -> bool:
+        """Whether there are corrections that `quire.correct` is to make."""
+        return any(entry.is_pending for entry in self._entries.values())
+
+    def without_corrections(self) -> Plan:
+        """A copy without those; a correction that sets a static scale leaves none."""
+        return Plan({name: entry.settled for name, entry in self.items()})
 
     def __or__(self, other: Mapping[str, EntryLike]) -> Plan:
         """The entries of both; those of `other` win."""
@@ -233,7 +242,7 @@ def _matches(pattern: str, entry: Entry, known: Mapping[str, Site]) -> list[Site
     if not matched:
         what = "pattern" if _is_pattern(pattern) else "site name"
         raise PlanError(f"{what} {pattern!r} matches no site: {_suggestion(pattern, known)}")
-    legal = [site for site in matched if suits(site, entry.format)]
+    legal = [site for site in matched if suits(site, entry)]
     if not legal:
         check_legal(matched[0], entry)
     return legal

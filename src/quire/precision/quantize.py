@@ -38,7 +38,8 @@ def quantize(graph: GraphModule, plan: Plan) -> GraphModule:
     (`keep_masked`), and a row of those gives zeros. A convolution whose input has a block format
     becomes `patches`, their cast, and `convolve_patches`: the blocks run along the flattened
     (in/groups, *kernel) of each window, its zero padding included. Raises `PlanError` where the
-    plan does not fit the graph, and for a graph that has the casts of a plan already.
+    plan does not fit the graph or has corrections, which `quire.correct` makes first, and for a
+    graph that has the casts of a plan already.
     """
     known = sites(graph)
     if graph.meta.get("quire_plan"):
@@ -47,6 +48,12 @@ def quantize(graph: GraphModule, plan: Plan) -> GraphModule:
             "graph that quire.capture made"
         )
     entries = resolve(plan, known)
+    for group, entry in entries.items():
+        if entry.is_pending:
+            raise PlanError(
+                f"{group} is {entry}, and corrections need data: let graph, plan = "
+                "quire.correct(graph, plan, calibration), and take these"
+            )
     quantized = copy_graph(graph)
     placing = _Placing(quantized)
     chosen = [(site, entries[site.tie]) for site in known.values() if site.tie in entries]

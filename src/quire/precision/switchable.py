@@ -6,7 +6,7 @@ sets the slots: nothing is captured, copied or compiled again, and quantized wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -46,15 +46,25 @@ class Switchable:
         self._module = copy_graph(graph)
         self._slots = _insert_slots(self._module, self._sites)
         self._module.recompile()
+        self._readers: dict[str, list[WeightSlot]] = {}
+        for slot in self._slots:
+            if isinstance(slot, WeightSlot) and slot.site.parameter is not None:
+                self._readers.setdefault(slot.site.parameter, []).append(slot)
 
-    def use(self, plan: Plan) -> GraphModule:
+    def use(self, plan: Plan, parameters: Mapping[str, Tensor] | None = None) -> GraphModule:
         """The graph under `plan`, until the next call of `use`; always the same module.
+
+        parameters: {`Site.parameter` or `Site.bias`: a value in its place}, as corrections give
+            them. It trains no parameter.
 
         Raises `PlanError` where the plan does not fit the graph.
         """
         entries = resolve(plan, self._sites)
         for slot in self._slots:
             slot.set(entries.get(slot.site.tie))
+        for name, slots in self._readers.items():
+            for slot in slots:
+                slot.value = parameters.get(name) if parameters else None
         return self._module
 
 
@@ -89,23 +99,27 @@ class WeightSlot(Slot):
     """A slot on a tensor that is computed from `parameters` alone: keeps what it has cast.
 
     The kept tensors are dropped when a parameter changes, and not used where gradients are needed.
+    value: what is cast in the place of the tensor, if anything.
     """
 
     def __init__(self, site: Site, parameters: Sequence[Tensor]) -> None:
         super().__init__(site)
         self._parameters_used = list(parameters)
         self._versions: list[Any] = []
-        self._kept: dict[CastArgs, Tensor] = {}
+        self._kept: dict[tuple[CastArgs, int | None], tuple[Tensor, Tensor | None]] = {}
+        self.value: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x if self.value is None else self.value
         if self.cast_args is None or torch.is_grad_enabled():
             return self.cast(x)
         versions = [(p._version, p.data_ptr(), p.dtype) for p in self._parameters_used]
         if versions != self._versions:
             self._versions, self._kept = versions, {}
-        if self.cast_args not in self._kept:
-            self._kept[self.cast_args] = self.cast(x)
-        return self._kept[self.cast_args]
+        key = self.cast_args, None if self.value is None else id(self.value)
+        if key not in self._kept:
+            self._kept[key] = self.cast(x), self.value  # held, so that no other one gets its id
+        return self._kept[key][0]
 
 
 class ConstantSlot(Slot):

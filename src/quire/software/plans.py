@@ -82,4 +82,4 @@ def _concerns(name: str, entry: Entry, known: Mapping[str, Site]) -> bool:
     if name in known:
         return True
     matched = (site for site in known.values() if fnmatchcase(site.name, name))
-    return any(suits(site, entry.format) for site in matched)
+    return any(suits(site, entry) for site in matched)

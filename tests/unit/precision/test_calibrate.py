@@ -8,7 +8,7 @@ from quire import Plan
 from quire.errors import PlanError
 from quire.formats import parse
 from quire.precision import calibrate, fit_fixed, fit_integer, observe
-from quire.precision.calibrate import static_scale
+from quire.precision.static_scale import static_scale
 
 
 def test_observe_sees_what_passes_the_sites(mlp) -> None:
