@@ -126,7 +126,11 @@ def _check(place: Place, entry: Entry) -> None:
 def _problem(place: Place, entry: Entry) -> str | None:
     """Why a place cannot have an entry, as the end of a sentence, or None."""
     if entry.corrections:
-        return f"has no corrections, and the plan names {', '.join(entry.corrections)}"
+        names = ", ".join(entry.corrections)
+        return (
+            f"has corrections ({names}), which quire.correct makes in a captured graph: load its "
+            "state_dict() into the model, and give the plan that it returns"
+        )
     if place.operand == "input" and entry.axis not in (None, -1):
         return f"has axis={entry.axis}; the input of a live layer is cast along its last axis"
     try:
