@@ -1,12 +1,14 @@
 """The page of a study in a real browser: a click on the front shows the plan of that point."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from quire.report import StudyResults, page
@@ -22,16 +24,31 @@ return [box.left + axes.xaxis._offset + axes.xaxis.d2p(trace.x[at]),
 """
 
 
-@pytest.fixture(scope="module")
-def browser(chrome: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> webdriver.Chrome:
-    """The browser with the page of a study."""
-    path = tmp_path_factory.mktemp("page") / "page.html"
-    page(StudyResults.load(Path(__file__).parents[1] / "data" / "study.json"), path)
-    chrome.get(path.as_uri())
+DATA = Path(__file__).parents[1] / "data"
+
+
+def opened(chrome: webdriver.Chrome, study: str, folder: Path) -> webdriver.Chrome:
+    """The browser with the page of a study of the tests' data."""
+    page(StudyResults.load(DATA / study), folder / "page.html")
+    chrome.get((folder / "page.html").as_uri())
     WebDriverWait(chrome, 30).until(
         lambda chrome: chrome.find_elements(By.CSS_SELECTOR, "html[data-ready='true']")
     )
     return chrome
+
+
+@pytest.fixture(scope="module")
+def browser(chrome: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> webdriver.Chrome:
+    """The browser with the page of a study that says nothing of why."""
+    return opened(chrome, "study.json", tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture
+def explained(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """The browser with the page of a study that says why; then with the other one again."""
+    first = browser.current_url
+    yield opened(browser, "explained.json", tmp_path)
+    browser.get(first)
 
 
 def click(browser: webdriver.Chrome, trace: str, trial: int) -> None:
@@ -121,7 +138,7 @@ def test_the_page_fits_laptops_and_narrow_windows(browser: webdriver.Chrome):
 
 def test_the_axes_can_be_chosen_among_three_objectives(browser: webdriver.Chrome, tmp_path: Path):
     assert not browser.find_element(By.ID, "axes").is_displayed()
-    results = StudyResults.load(Path(__file__).parents[1] / "data" / "study.json")
+    results = StudyResults.load(DATA / "study.json")
     goals = {**results.objectives, "memory": "min"}
     trials = tuple(
         dataclasses.replace(trial, metrics={**trial.metrics, "memory": 1000.0 + trial.number})
@@ -142,7 +159,7 @@ def test_the_axes_can_be_chosen_among_three_objectives(browser: webdriver.Chrome
 
 
 def test_a_search_that_found_nothing_says_so(browser: webdriver.Chrome, tmp_path: Path):
-    results = StudyResults.load(Path(__file__).parents[1] / "data" / "study.json")
+    results = StudyResults.load(DATA / "study.json")
     nothing = dataclasses.replace(results, limits={"bits": 1.0}, front=(), chosen=None)
     page(nothing, tmp_path / "nothing.html")
     first = browser.current_url
@@ -150,6 +167,170 @@ def test_a_search_that_found_nothing_says_so(browser: webdriver.Chrome, tmp_path
     assert shown_title(browser) == "uniform mxint4"
     assert browser.find_element(By.ID, "summary").text.endswith("no plan within the limits")
     browser.get(first)
+
+
+def pick(browser: webdriver.Chrome, trial: int) -> None:
+    Select(browser.find_element(By.ID, "pick")).select_by_value(str(trial))
+
+
+def marks(browser: webdriver.Chrome) -> list[tuple[str, str]]:
+    """(site, format) of each ring on the map of sensitivities."""
+    names = browser.execute_script(
+        "const map = document.getElementById('map'), { x, y } = map.data[1];"
+        "const { xaxis, yaxis } = map.layout;"
+        "return x.map((column, i) => [yaxis.ticktext[y[i]], xaxis.ticktext[column]]);"
+    )
+    return [(site, text) for site, text in names]
+
+
+def swatches(browser: webdriver.Chrome) -> dict[str, str]:
+    """{site: what its swatch on the drawing says}."""
+    found = browser.find_elements(By.CSS_SELECTOR, "#model svg .swatch")
+    return {
+        swatch.get_attribute("data-site") or "": swatch.find_element(By.TAG_NAME, "text").text
+        for swatch in found
+    }
+
+
+def test_the_map_marks_the_choices_of_the_plan_over_their_sensitivities(
+    explained: webdriver.Chrome,
+):
+    assert explained.find_element(By.ID, "map-head").text == "Sensitivities"
+    assert "what trial 2 takes" in explained.find_element(By.ID, "map-note").text
+    groups = {
+        "layers.0.fc1.input": "mxint8",
+        "layers.0.fc1.weight": "mxint4",
+        "layers.0.gate.weight": "mxint4",
+        "head.input": "mxint4",
+        "head.weight": "mxint8",
+    }
+    assert dict(marks(explained)) == groups
+    pick(explained, 1)
+    assert dict(marks(explained)) == dict.fromkeys(groups, "mxint4")
+    blank = explained.execute_script("return document.getElementById('map').data[0].z[1]")
+    assert blank == [-3, None]
+
+
+def test_the_plan_is_drawn_on_the_model(explained: webdriver.Chrome):
+    titles = explained.find_elements(By.CSS_SELECTOR, "#model .title")
+    assert [title.text for title in titles] == ["layers.0", "head"]
+    plan = shown_plan(explained)
+    assert swatches(explained) == plan
+    assert plan["head.weight"] == "mxint8"
+    colour = "return getComputedStyle(document.querySelector(arguments[0])).fill"
+    wide = explained.execute_script(colour, "#model [data-site='head.weight'] rect")
+    narrow = explained.execute_script(colour, "#model [data-site='head.input'] rect")
+    assert wide != narrow
+    pick(explained, 3)
+    assert swatches(explained)["head.weight"] == "mxint4"
+    assert explained.execute_script(colour, "#model [data-site='head.weight'] rect") == narrow
+    strip = explained.find_elements(By.CSS_SELECTOR, "#model .strip i")
+    assert len(strip) == len(plan)
+    assert strip[-1].get_attribute("title") == "head.weight: mxint4, 4.5 bits per value"
+
+
+def test_a_row_of_the_drawing_folds_by_the_keyboard(explained: webdriver.Chrome):
+    head = explained.find_element(By.CSS_SELECTOR, "#model summary")
+    drawn = explained.find_element(By.CSS_SELECTOR, "#model svg")
+    assert drawn.is_displayed()
+    head.send_keys(Keys.ENTER)
+    assert not drawn.is_displayed()
+
+
+def test_the_limits_say_which_one_binds(explained: webdriver.Chrome):
+    def rows() -> dict[str, tuple[str, str]]:
+        found = explained.find_elements(By.CSS_SELECTOR, "#limits li")
+        return {
+            row.get_attribute("data-limit") or "": (
+                row.get_attribute("class") or "",
+                " ".join(row.text.split()),
+            )
+            for row in found
+        }
+
+    assert rows() == {
+        "bits": (
+            "binds",
+            "bits 4.95 of at most 5 Binds: slack 0.05 (1%). "
+            "With bits up to 5.25, the least predicted loss would be 50% lower.",
+        ),
+        "memory": (
+            "free",
+            "memory 760 of at most 1,000 Does not bind: slack 240 (24%). "
+            "With memory up to 1,050, the least predicted loss would be no lower.",
+        ),
+    }
+    pick(explained, 0)
+    assert rows()["bits"][0] == "broken"
+    assert "Broken: beyond by 27 (540%)" in rows()["bits"][1]
+
+
+def test_the_cost_by_layer_is_that_of_the_plan(explained: webdriver.Chrome):
+    read = (
+        "return document.getElementById('layers').data.map((bars) => [bars.name,"
+        " Object.fromEntries(bars.y.map((layer, i) => [layer, bars.x[i]]))])"
+    )
+    weights, activations = explained.execute_script(read)
+    assert weights == [
+        "weights",
+        {
+            "layers.0.fc1": 512 * 4.25 / 8,
+            "layers.0.gate": 512 * 4.25 / 8,
+            "head": 64 * 8.5 / 8,
+        },
+    ]
+    # The input that both products share is held once.
+    shared = {"layers.0.fc1": 32 * 8.25 / 8, "layers.0.gate": 0, "head": 16 * 4.5 / 8}
+    assert activations == ["activations", shared]
+    Select(explained.find_element(By.ID, "cost")).select_by_visible_text("LUT")
+    assert explained.execute_script(read) == [
+        ["LUT", {"layers.0.fc1": 120, "layers.0.gate": 130, "head": 40}]
+    ]
+
+
+def test_a_click_on_a_prediction_shows_its_plan(explained: webdriver.Chrome):
+    plot = explained.find_element(By.ID, "prediction")
+    explained.execute_script("arguments[0].scrollIntoView({block: 'center'})", plot)
+    x, y = explained.execute_script(WHERE.replace('"front"', '"prediction"'), "plans", 4)
+    actions = ActionChains(explained, duration=50)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    actions.pause(0.3).click().perform()
+    WebDriverWait(explained, 10).until(lambda browser: shown_title(browser) == "trial 4")
+    ring = explained.execute_script(
+        "const ring = document.getElementById('prediction').data.at(-1); return [ring.x, ring.y];"
+    )
+    assert ring == [pytest.approx([0.0359]), [0.04]]
+    assert "Rank correlation 1.00" in explained.find_element(By.ID, "prediction-note").text
+
+
+def test_sections_without_data_are_hidden(browser: webdriver.Chrome):
+    for name in ("model-section", "prediction-section"):
+        assert not browser.find_element(By.ID, name).is_displayed()
+    assert browser.find_element(By.ID, "map-head").text == "Sites and formats"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_reasons_fits_a_telephone_in_either_scheme(
+    explained: webdriver.Chrome, scheme: str
+):
+    preference = {"name": "prefers-color-scheme", "value": scheme}
+    explained.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [preference]})
+    size = {"width": 400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    explained.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        WebDriverWait(explained, 10).until(
+            lambda browser: browser.execute_script(
+                "return document.documentElement.scrollWidth <= 400"
+            )
+        )
+        page, ink = explained.execute_script(
+            "const style = getComputedStyle(document.body);"
+            "return [style.backgroundColor, style.color].map((c) => +c.match(/\\d+/)[0]);"
+        )
+        assert (page < ink) == (scheme == "dark")
+    finally:
+        explained.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        explained.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_nothing_is_logged_and_nothing_is_fetched(browser: webdriver.Chrome):

@@ -63,6 +63,17 @@ def short(text: str) -> str:
     return re.sub(r"\w+=", "", text)
 
 
+def brief(text: str) -> str:
+    """A format for narrow places: block(fixed(4,0),size=32,scale=bf16) is fixed(4,0)/32·bf16."""
+    found = re.fullmatch(r"block\((.*),size=(\w+),scale=([^=]*)\)", text)
+    return f"{short(found[1])}/{found[2]}·{short(found[3])}" if found else short(text)
+
+
+def without_corrections(text: str) -> str:
+    """The format of an entry such as `mxint4+gptq`."""
+    return text.partition("+")[0]
+
+
 def layout(across: str, up: str) -> Figure:
     axis = {
         "gridcolor": "@grid",

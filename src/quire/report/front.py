@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from quire.report.figures import Figure, axes, complete, layout, points, scale, short, title
+from quire.report.figures import Figure, axes, brief, complete, layout, points, scale, title
 from quire.report.labels import Point, place
 from quire.report.results import StudyResults, TrialRecord
+
+FAR = 30
+"""A line that is this many times below the lowest point is not drawn."""
 
 
 def front(results: StudyResults) -> Figure:
@@ -24,6 +27,7 @@ def front(results: StudyResults) -> Figure:
     others = [t for t in trials if t.number not in named]
     plot = layout(title(results, across), title(results, up))
     drawn = [*others, *best, *uniform]
+    baseline = [t for t in baseline if not _is_far(t.metrics[up], [d.metrics[up] for d in drawn])]
     lines = [*results.limits.items(), *((up, t.metrics[up]) for t in baseline)]
     for key, metric in (("xaxis", across), ("yaxis", up)):
         low = min((value for name, value in lines if name == metric), default=1.0)
@@ -44,6 +48,13 @@ def front(results: StudyResults) -> Figure:
         _ring(),
     ]
     return {"data": traces, "layout": plot}
+
+
+def _is_far(value: float, others: Sequence[float]) -> bool:
+    """Whether a value lies so far below others, as the divergence of fp32 from itself does, that on
+    one scale with it they could not be told apart."""
+    low = min(others, default=0.0)
+    return low > 0 and value < low / FAR
 
 
 def _front_line(results: StudyResults, best: Sequence[TrialRecord]) -> Figure:
@@ -91,7 +102,7 @@ def _uniform(
         "symbol": "diamond",
     }
     trace = points(results, uniform, "uniform formats", marker)
-    names = [short(t.label.removeprefix("uniform ")) for t in uniform]
+    names = [brief(t.label.removeprefix("uniform ")) for t in uniform]
     return {
         **trace,
         "mode": "markers+text",

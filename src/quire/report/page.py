@@ -7,17 +7,32 @@ from quire.errors import StudyError
 from quire.formats import parse
 from quire.report import assets
 from quire.report.distribution import distribution
-from quire.report.figures import axes, complete, drawn_metrics, short, views
+from quire.report.drawing import drawing
+from quire.report.figures import (
+    axes,
+    brief,
+    complete,
+    drawn_metrics,
+    short,
+    views,
+    without_corrections,
+)
 from quire.report.front import front
+from quire.report.heat import columns, heat
+from quire.report.limits import limit_rows
+from quire.report.prediction import prediction
 from quire.report.progress import progress
 from quire.report.results import StudyResults, TensorRecord
 
 
 def page(results: StudyResults, path: str | Path) -> None:
-    """Write the page of a study: front, progress, map of the chosen plan, distributions, figures.
+    """Write the page of a study: the front, and for each plan why it is what it is.
 
-    A click on a point of the front shows its plan. Needs plotly (the extra `report`), whose script
-    is written into the page; StudyError where it is not installed or no trial was completed.
+    That is a map of its sites and formats over the sensitivities, its formats on a drawing of the
+    model, its limits, its cost by layer, and its predicted against its true loss, as far as the
+    results hold them; then progress, distributions and figures. A click on a point shows its plan.
+    Needs plotly (the extra `report`), whose script is written into the page; StudyError where it is
+    not installed or no trial was completed.
     """
     if not complete(results):
         metrics = " and ".join(drawn_metrics(results))
@@ -51,6 +66,11 @@ def payload(results: StudyResults) -> dict[str, Any]:
         ],
         "fronts": [_front(view) for view in views(results)],
         "progress": progress(results),
+        "heat": _heat(results),
+        "prediction": prediction(results),
+        "limit_rows": limit_rows(results),
+        "model": drawing(results.model) if results.model else [],
+        "layers": {name: dict(row) for name, row in results.layers.items()},
         "tensors": [_tensor(tensor) for tensor in results.tensors],
     }
 
@@ -64,10 +84,18 @@ def _plans(results: StudyResults) -> dict[str, Any]:
     sites = [site for site in results.sites if site.name in used]
     return {
         "formats": [
-            {"name": name, "short": short(name), "bits": bits} for name, bits in formats.items()
+            {"name": name, "short": short(name), "brief": brief(name), "bits": bits}
+            for name, bits in formats.items()
         ],
         "sites": [
-            {"name": s.name, "role": s.role, "shape": s.shape, "elements": s.elements}
+            {
+                "name": s.name,
+                "role": s.role,
+                "shape": s.shape,
+                "elements": s.elements,
+                "tie": s.tie,
+                "bits": [s.bits.get(name, bits) for name, bits in formats.items()],
+            }
             for s in sites
         ],
         "trials": [
@@ -91,10 +119,28 @@ def _tensor(tensor: TensorRecord) -> dict[str, Any]:
     }
 
 
+def _heat(results: StudyResults) -> dict[str, Any] | None:
+    """The heat map, its unit, and for each format the place of its column."""
+    found = results.sensitivities
+    if found is None:
+        return None
+    places = columns(found, formats_by_size(results))
+    across = list(dict.fromkeys(places.values()))
+    return {
+        "plot": heat(results, found, places),
+        "unit": found.loss,
+        "sites": [site.name for site in results.sites if site.name in found.values][::-1],
+        "columns": [across.index(column) for column in places.values()],
+    }
+
+
 def formats_by_size(results: StudyResults) -> dict[str, float]:
-    """The formats that any trial uses, narrowest first, with their bits per value on long rows."""
+    """The formats that any trial uses, or that were measured alone, narrowest first, with their
+    bits per value on long rows."""
     names = {text for trial in complete(results) for text in trial.plan.values()}
-    bits = {name: parse(name).bits_per_value(4096) for name in names}
+    if results.sensitivities is not None:
+        names |= {text for row in results.sensitivities.values.values() for text in row}
+    bits = {name: parse(without_corrections(name)).bits_per_value(4096) for name in names}
     return dict(sorted(bits.items(), key=lambda item: (item[1], item[0])))
 
 

@@ -40,13 +40,21 @@ def test_front_marks_the_limit_and_the_height_of_fp32():
     assert words["fp32"]["y"] == pytest.approx(math.log10(0.09))
 
 
-def test_front_is_linear_where_the_fp32_model_scores_zero():
+@pytest.mark.parametrize(("loss", "drawn"), [(0.0, False), (1e-9, False), (0.002, True)])
+def test_front_draws_fp32_where_it_is_near_enough(loss: float, drawn: bool):
     baseline = next(t for t in RESULTS.trials if t.baseline)
-    perfect = dataclasses.replace(baseline, metrics={**baseline.metrics, "loss": 0.0})
-    trials = tuple(perfect if t is baseline else t for t in RESULTS.trials)
+    other = dataclasses.replace(baseline, metrics={**baseline.metrics, "loss": loss})
+    trials = tuple(other if t is baseline else t for t in RESULTS.trials)
     layout = front(dataclasses.replace(RESULTS, trials=trials))["layout"]
+    assert layout["yaxis"]["type"] == "log"
+    assert ("fp32" in [note["text"] for note in layout["annotations"]]) == drawn
+
+
+def test_front_is_linear_where_a_limit_is_zero():
+    limits = {"bits": 4.5, "loss": 0.0}
+    layout = front(dataclasses.replace(RESULTS, limits=limits))["layout"]
     assert layout["yaxis"]["type"] == "linear"
-    assert next(n for n in layout["annotations"] if n["text"] == "fp32")["y"] == 0.0
+    assert next(n for n in layout["annotations"] if n["text"] == "limit 0")["y"] == 0.0
 
 
 def test_front_says_which_way_is_better():

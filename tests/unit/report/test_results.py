@@ -1,11 +1,13 @@
 """Reading `study.json`: the record that it becomes, and what is said about a file that is wrong."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from quire.errors import StudyError
+from quire.report.reasons import Box
 from quire.report.results import Figure, SiteRecord, StudyResults
 
 STUDY = Path(__file__).parents[2] / "data" / "study.json"
@@ -87,3 +89,39 @@ def test_a_file_that_is_not_an_object(tmp_path: Path):
 def test_a_trial_that_does_not_exist():
     with pytest.raises(StudyError, match="has no trial 42; it has 8"):
         StudyResults.load(STUDY).trial(42)
+
+
+EXPLAINED = STUDY.with_name("explained.json")
+
+
+def test_load_reads_what_says_why():
+    results = StudyResults.load(EXPLAINED)
+    assert results.sensitivities is not None
+    assert results.sensitivities.kind == "kl"
+    assert results.sensitivities.values["layers.0.gate.weight"] == {
+        "mxint4": 0.004,
+        "mxint8": math.inf,
+    }
+    assert results.program is not None
+    assert (results.program.loss, results.program.relaxed["bits"]) == (0.026, (5.25, 0.013))
+    assert results.model is not None
+    assert results.model.boxes[3] == Box("layers.0.mul", "mul", ())
+    assert results.model.edges[2] == (1, 3, "silu")
+    assert results.layers["head"] == {"LUT": 40.0, "DSP": 1.0}
+    assert results.sites[4].bits == {"mxint4": 4.5, "mxint8": 8.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sensitivities": {"kind": "kl"}}, "lack the key 'values'"),
+        ({"sensitivities": 3}, "hold what they cannot: 'int' object is not subscriptable"),
+        ({"program": {"loss": 1}}, "lack the key 'relaxed'"),
+        ({"model": {"boxes": [], "edges": [[0, 1, ""]]}}, "an edge from box 0 to box 1 of 0"),
+        ({"layers": {"fc1": {"LUT": "few"}}}, "could not convert string to float"),
+    ],
+)
+def test_reasons_that_are_wrong_are_named(change: dict, message: str):
+    data = json.loads(EXPLAINED.read_text())
+    with pytest.raises(StudyError, match=message):
+        StudyResults.from_json({**data, **change})
