@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quire.errors import StudyError
-from quire.explore import Study, Trial
+from quire.explore import Study, Task, Trial, search, sensitivity
 from quire.explore.objectives import Objectives
 from quire.precision import Plan
 
@@ -109,3 +109,40 @@ def test_csv_has_a_column_for_each_metric_and_site(tmp_path: Path) -> None:
     }  # fmt: skip
     assert rows[5]["accuracy"] == ""
     assert rows[5]["error"] == "E: no"
+
+
+def test_a_study_holds_what_says_why(task: Task, storage: str) -> None:
+    study = search(
+        task,
+        ["mxint3", "mxint4", "mxint6"],
+        {"error": "min", "bits": "min"},
+        limits={"bits": 5.0},
+        start="front",
+        trials=12,
+        storage=storage,
+        progress=False,
+    )
+    again = Study.load("search", storage)
+    assert again.results() == study.results()
+    results = study.results()
+    assert json.loads(json.dumps(results)) == results
+    found = sensitivity(task, ["mxint3", "mxint4", "mxint6"], storage=storage, progress=False)
+    assert results["sensitivities"] == found.to_json()
+    assert results["program"]["relaxed"]["bits"]["bound"] == 5.25
+    assert [box["name"] for box in results["model"]["boxes"]] == [
+        *("input.input_1", "0", "2", "output.0")
+    ]
+    for trial in study.trials[1:]:  # what sites store adds up to what the trial says
+        sites = [site for site in results["sites"] if "bits" in site]
+        stored = sum(site["bits"][trial.formats[site["name"]]] * site["elements"] for site in sites)
+        total = sum(site["elements"] for site in sites)
+        assert stored / total == pytest.approx(trial.metrics["bits"], rel=1e-12)
+
+
+def test_sensitivities_and_layers_can_be_handed_to_the_results(task: Task, storage: str) -> None:
+    found = sensitivity(task, ["mxint4"], storage=storage, progress=False)
+    results = STUDY.results(sensitivities=found, layers={"0": {"LUT": 12}})
+    assert results["sensitivities"] == found.to_json()
+    assert results["layers"] == {"0": {"LUT": 12}}
+    plain = STUDY.results()
+    assert plain.keys().isdisjoint({"sensitivities", "program", "model", "layers"})
