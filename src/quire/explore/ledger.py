@@ -60,6 +60,15 @@ class Seat:
             self._locks.end()
         self._in_turn = False
 
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """A turn for the block."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.end()
+
     def lives(self, identity: str) -> bool:
         """Whether another driver is at work."""
         if not self._locks.take(identity):

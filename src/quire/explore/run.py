@@ -1,19 +1,21 @@
 """`search`: propose plans within the limits, run them, keep what they give."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import optuna
 from optuna.samplers import BaseSampler
 
 from quire.errors import StudyError, TaskError
 from quire.explore.clock import Clock
+from quire.explore.driver import Driver, Evaluate, measured
 from quire.explore.guided import GuidedProposer
+from quire.explore.ledger import Ledger, seat
 from quire.explore.limits import Terrain
 from quire.explore.objectives import Objectives
 from quire.explore.program import Program
 from quire.explore.progress import SearchProgress
 from quire.explore.records import (
-    ATTRIBUTE,
     MODEL,
     PREPARATION,
     PROGRAM,
@@ -23,21 +25,20 @@ from quire.explore.records import (
     create_study,
     find_study,
     keep,
-    read_trials,
-    to_record,
     to_stored,
 )
 from quire.explore.refine import BUDGETS, MoveProposer
 from quire.explore.relaxed import relaxed
-from quire.explore.sampling import Proposal, Proposer, make_proposer
+from quire.explore.sampling import Proposer, make_proposer
 from quire.explore.sensitivity import Sensitivities, measure
 from quire.explore.size import Size
 from quire.explore.space import FormatLists, Genome, build_space
-from quire.explore.storage import optuna_quiet
+from quire.explore.storage import database_errors, optuna_quiet
 from quire.explore.study import Study
 from quire.explore.task import Task
-from quire.explore.trial import BASELINE, UNIFORM, Trial
+from quire.explore.trial import BASELINE, Trial
 from quire.explore.workbench import Costs, Workbench
+from quire.explore.workers import Workers, hire
 
 
 def search(
@@ -49,13 +50,16 @@ def search(
     sites: Sequence[str] | None = None,
     name: str = "search",
     trials: int = 200,
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     storage: str = "study.journal",
+    join: bool = False,
     sampler: str | BaseSampler = "guided",
     start: str = "uniform",
     sensitivities: Sensitivities | None = None,
     seed: int = 0,
     qat_epochs: int = 0,
+    qat_best: int | None = None,
     costs: Costs | None = None,
     progress: bool = True,
     on_trial: Callable[[Trial], object] | None = None,
@@ -73,7 +77,13 @@ def search(
         the keys of `formats` select.
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
-    storage: a file for Optuna's journal, or the URL of another Optuna storage.
+    workers: how many processes of this machine evaluate plans, one torch thread each; None: this
+        process alone. What the task's functions use is copied to them, once.
+    ray: the address of a Ray cluster that evaluates plans ("auto": the one of this machine), one
+        GPU a worker where it has any; `workers` is then as many as it has room for by default.
+    storage: a file for Optuna's journal; or a URL: sqlite:///FILE, for one search at a time, or
+        postgresql+psycopg://USER@HOST/DATABASE, for searches on many machines.
+    join: work on the study beside other searches that join it, until it has `trials` trials in all.
     sampler: "guided" (`quire.explore.guided`), "program" (`quire.explore.refine`), "tpe", "nsga2",
         "random", "grid", a class name of `optuna.samplers`, or an Optuna sampler.
     start: "front": after the uniform plans those of the integer program, 20 within the limits where
@@ -82,43 +92,58 @@ def search(
         by; None: they are measured on the calibration data, choices that are dominated left out.
     qat_epochs: epochs that the task's `train` gives each plan before it is evaluated; the trained
         weights are not kept: train `quantize(graph, study.best())` again.
+    qat_best: train only so many plans, the first of the front at the end of the search. Each is
+        one trial more, with the label "qat" and the epochs, which `trials` does not count.
     costs: called with the captured graph, gives a function from a plan to more costs by name, such
         as `quire.software.device_costs("NVIDIA H200")`.
-    on_trial: called with each trial after it has been stored.
+    on_trial: called with each trial of this search after it has been stored.
 
     A trial whose `evaluate` raises, or returns what is no finite number, fails with its message,
-    and the search goes on. Ctrl-C ends the search with the trials that are finished. Raises
-    StudyError for limits that no plan meets, an unknown metric or sampler, a stored study that
-    differs, and an fp32 model that cannot be evaluated. It ends early where no new plan within the
+    and the search goes on. A plan whose worker ends is given to another one, three times in all.
+    With one worker the trials follow from the seed; with several, from the order in which they end
+    too. Ctrl-C ends the search with the trials that are finished. Raises StudyError for limits that
+    no plan meets, an unknown metric or sampler, a stored study that differs or that another search
+    works on, and an fp32 model that cannot be evaluated. It ends early where no new plan within the
     limits is found.
     """
     _check_arguments(task, objectives, limits)
     if start not in STARTS:
         raise StudyError(f"start={start!r}: give one of {', '.join(STARTS)}")
-    _check_integers(trials=trials, workers=workers, seed=seed, qat_epochs=qat_epochs)
-    if workers != 1:
-        raise StudyError(f"workers={workers}: this release runs one trial at a time (workers=1)")
-    if qat_epochs and task.train is None:
-        raise TaskError(f"qat_epochs={qat_epochs}, but the task has no train(model, epochs)")
+    _check_integers(trials=trials, seed=seed, qat_epochs=qat_epochs)
+    _check_integers(**{"workers": workers} if workers is not None else {})
+    _check_training(task, qat_epochs, qat_best)
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
-    bench = Workbench(task, qat_epochs, clock, costs)
+    every = 0 if qat_best else qat_epochs
+    bench = Workbench(task, every, clock, costs)
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
     terrain = Terrain(space, goal, bench.costs)
-    with optuna_quiet():
+    with ExitStack() as stack:
+        stack.enter_context(optuna_quiet())
+        stack.enter_context(database_errors(storage))
+        hired = stack.enter_context(hire(bench, clock, workers, ray))
         proposer = _proposer(sampler, bench, terrain, seed)
-        stored = _open(name, storage, bench, terrain)
-        front: list[Genome] = []
-        if start == "front" or isinstance(proposer, MoveProposer):
-            by = terrain.named_costs
-            try:
-                found = sensitivities or measure(bench, terrain.tables, storage, "kl", by, progress)
-            except KeyboardInterrupt:
-                return Study.from_stored(stored, interrupted=True)
-            front = _front(found, proposer, terrain, stored)
-        run = Run(bench, terrain, proposer, stored, clock, front)
+        place = stack.enter_context(seat(name, storage, join))
+        with place.turn():  # of drivers that join, one measures what all of them need
+            stored = _open(name, storage, bench, terrain, hired)
+            front: list[Genome] = []
+            if start == "front" or isinstance(proposer, MoveProposer):
+                by = terrain.named_costs
+                try:
+                    found = sensitivities or measure(
+                        bench, terrain.tables, storage, "kl", by, progress, hired
+                    )
+                except KeyboardInterrupt:
+                    return Study.from_stored(stored, interrupted=True)
+                front = _front(found, proposer, terrain, stored)
+        ledger = Ledger(stored, place, goal, clock)
+        driver = Driver(bench, terrain, proposer, ledger, hired, clock, every, front)
         clock.seconds.clear()  # what was spent before the first trial is no trial's
-        interrupted = _show(run, stored, trials, storage, progress, on_trial)
+        run = driver.trials(trials, qat_best or 0, qat_epochs)
+        with SearchProgress(name, driver.earlier, trials + (qat_best or 0), goal, progress) as line:
+            interrupted = _watch(run, line, on_trial)
+            if interrupted or (progress and driver.count < trials):
+                line.say(_end(driver, stored, trials, storage, interrupted))
         return Study.from_stored(stored, clock.seconds, interrupted)
 
 
@@ -134,7 +159,7 @@ def _check_arguments(task: object, objectives: object, limits: object) -> None:
 STARTS = ("uniform", "front")
 """Which plans are tried first."""
 
-LEAST = {"trials": 1, "workers": 1, "seed": 0, "qat_epochs": 0}
+LEAST = {"trials": 1, "workers": 1, "seed": 0, "qat_epochs": 0, "qat_best": 1}
 """The least value of each number that `search` takes."""
 
 
@@ -144,104 +169,40 @@ def _check_integers(**given: object) -> None:
             raise StudyError(f"{name}={value!r}: give an integer from {LEAST[name]} on")
 
 
-def _show(
-    run: "Run",
-    stored: optuna.Study,
-    trials: int,
-    storage: str,
-    progress: bool,
-    on_trial: Callable[[Trial], object] | None,
-) -> bool:
-    """Run the trials with a line of progress, which says why they ended; whether Ctrl-C did."""
-    name = stored.study_name
-    with SearchProgress(name, run.earlier, trials, run.objectives, progress) as line:
-        interrupted = _watch(run.trials(trials), line, on_trial)
-        if interrupted:
-            kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
-            line.say(
-                f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
-                f"the same search with name={name!r} goes on from there."
-            )
-        elif progress and run.count < trials:
-            line.say(f"Ended after {run.count} of {trials} trials: no other plan was found.")
-    return interrupted
+def _check_training(task: Task, epochs: int, best: int | None) -> None:
+    if epochs and task.train is None:
+        raise TaskError(f"qat_epochs={epochs}, but the task has no train(model, epochs)")
+    if best is not None:
+        _check_integers(qat_best=best)
+        if not epochs:
+            raise StudyError(f"qat_best={best} trains no plan without qat_epochs: give both")
 
 
 def _watch(
-    trials: Iterator[Trial], line: SearchProgress, on_trial: Callable[[Trial], object] | None
+    run: Iterator[tuple[Trial, bool]],
+    line: SearchProgress,
+    on_trial: Callable[[Trial], object] | None,
 ) -> bool:
     """Run the trials and show each; whether Ctrl-C ended them."""
     try:
-        for trial in trials:
+        for trial, own in run:
             line.show(trial)
-            if on_trial is not None:
+            if own and on_trial is not None:
                 on_trial(trial)
     except KeyboardInterrupt:
         return True
     return False
 
 
-class Run:
-    """A search at work on a stored study, whose trials it takes over first."""
-
-    def __init__(
-        self,
-        bench: Workbench,
-        terrain: Terrain,
-        proposer: Proposer,
-        stored: optuna.Study,
-        clock: Clock,
-        front: Sequence[Genome] = (),
-    ) -> None:
-        self._bench, self._terrain, self._proposer = bench, terrain, proposer
-        self._front = front
-        self._stored, self._clock = stored, clock
-        self._plans = Plans(stored.user_attrs[ATTRIBUTE])
-        self.count = 0
-        records = read_trials(stored)
-        self.earlier = [trial for trial, _ in records]
-        for trial, record in records:
-            space, formats = terrain.space, trial.formats
-            params = space.params(space.genome_of(formats)) if formats else {}
-            self._take(trial, to_record(trial, terrain, params, record.system_attrs))
-
-    @property
-    def objectives(self) -> Objectives:
-        """What the search wants."""
-        return self._terrain.objectives
-
-    def trials(self, total: int) -> Iterator[Trial]:
-        """Run trials until the study has `total`: the uniform plans, the front, then proposals."""
-        space = self._terrain.space
-        given = [*space.uniform().items(), *(("", genome) for genome in self._front)]
-        for label, genome in given:
-            if self.count >= total:
-                return
-            if not self._terrain.is_known(genome) and self._terrain.admits(genome):
-                yield self._try(Proposal(genome, space.params(genome)), label)
-        while self.count < total:
-            with self._clock("sampler"):
-                proposal = self._proposer.propose()
-            if proposal is None:
-                return
-            yield self._try(proposal, "")
-
-    def _try(self, proposal: Proposal, label: str) -> Trial:
-        formats = self._terrain.space.formats(proposal.genome)
-        wanted = self._terrain.objectives.names
-        label = UNIFORM + label if label else ""
-        trial = self._bench.trial(self.count, formats, label, self._bench.measure(formats), wanted)
-        goal, attributes = self._terrain.objectives, proposal.attributes
-        with self._clock("storage"):
-            self._stored.add_trial(to_stored(trial, goal, self._plans, attributes))
-        self._take(trial, to_record(trial, self._terrain, proposal.params, attributes))
-        return trial
-
-    def _take(self, trial: Trial, record: optuna.trial.FrozenTrial) -> None:
-        self.count += 1
-        self._terrain.remember(trial.formats)
-        with self._clock("sampler"):
-            self._proposer.learn(record)
+def _end(driver: Driver, stored: optuna.Study, trials: int, storage: str, interrupted: bool) -> str:
+    """Why a search ended before it had all trials, in words."""
+    if not interrupted:
+        return f"Ended after {driver.count} of {trials} trials: no other plan was found."
+    kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
+    return (
+        f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
+        f"the same search with name={stored.study_name!r} goes on from there."
+    )
 
 
 def _proposer(
@@ -270,7 +231,9 @@ def _front(
     return program.front(size.metric, size.budgets(BUDGETS), others)
 
 
-def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna.Study:
+def _open(
+    name: str, storage: str, bench: Workbench, terrain: Terrain, workers: Workers
+) -> optuna.Study:
     """The stored study of that name, or a new one that has the baseline as its first trial."""
     about = {**bench.describe(), **terrain.describe()}
     stored = find_study(name, storage)
@@ -278,7 +241,9 @@ def _open(name: str, storage: str, bench: Workbench, terrain: Terrain) -> optuna
         check_same(stored, about)
         keep(stored, {MODEL: bench.picture(terrain.space)})
         return stored
-    baseline = bench.trial(0, {}, BASELINE, bench.measure({}))
+    workers.submit(0, Evaluate({}, bench.qat_epochs))
+    ((_, answer),) = workers.finished()
+    baseline = bench.trial(0, {}, BASELINE, measured(answer))
     if baseline.error:
         raise StudyError(
             f"the fp32 model cannot be evaluated: {baseline.error}"

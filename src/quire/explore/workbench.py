@@ -45,6 +45,7 @@ class Measured:
 class Workbench:
     """A task whose model has been captured once.
 
+    qat_epochs: of training that every plan gets.
     clock: gets the seconds of "quire" (plan, cost, quantized weights) and of "evaluate".
     costs: gives, for the captured graph, a function from a plan to more of its costs by name.
     """
@@ -52,7 +53,8 @@ class Workbench:
     def __init__(
         self, task: Task, qat_epochs: int, clock: Clock, costs: Costs | None = None
     ) -> None:
-        self._task, self._qat_epochs, self._clock = task, qat_epochs, clock
+        self._task, self._clock = task, clock
+        self.qat_epochs = qat_epochs
         self.last_exception: Exception | None = None
         self._graph = capture(task.model, task.example_inputs)
         self._cost = CostModel(self._graph)
@@ -69,13 +71,10 @@ class Workbench:
             raise TaskError(f"costs returned {shared}, which Quire computes: rename it")
         return {**own, **more}
 
-    def measure(self, formats: Mapping[str, str], epochs: int | None = None) -> Measured:
-        """What `evaluate` gives under {site: format string}; an exception becomes words.
-
-        epochs: of training before; None: as many as every trial gets.
-        """
+    def measure(self, formats: Mapping[str, str], epochs: int) -> Measured:
+        """What `evaluate` gives under {site: format string} after epochs of training; an exception
+        becomes words."""
         started = time.perf_counter()
-        epochs = self._qat_epochs if epochs is None else epochs
         metrics, error = dict[str, float](), ""
         try:
             metrics = self._evaluate(self._prepare(formats, epochs), epochs)
@@ -206,7 +205,7 @@ class Workbench:
 
     def describe(self) -> dict[str, Any]:
         """What a study must have in common with this task to go on."""
-        return {"model": _digest(self._task.model), "qat_epochs": self._qat_epochs}
+        return {"model": _digest(self._task.model), "qat_epochs": self.qat_epochs}
 
     def _prepare(self, formats: Mapping[str, str], epochs: int) -> nn.Module:
         """The model under a plan: the shared one, or, to be trained, one with its own weights."""

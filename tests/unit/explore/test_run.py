@@ -205,7 +205,8 @@ def test_the_fewest_bits_under_a_limit_on_what_is_no_objective(task: Task, stora
         ({"formats": None}, "formats are None: give format patterns"),
         ({"sites": [3]}, "sites holds 3: give patterns of site names"),
         ({"formats": {"0.*": "mxint4"}, "sites": ["*"]}, r"sites=\['\*'\] beside formats by site"),
-        ({"workers": 2}, "workers=2"),
+        ({"workers": 0}, "workers=0: give an integer from 1 on"),
+        ({"qat_best": 2}, "qat_best=2 trains no plan without qat_epochs"),
         ({"objectives": {"bits": "min"}}, "needs an objective that evaluate measures"),
     ],
 )
