@@ -54,7 +54,28 @@ def search(
     site: SearchSites = None,
     trials: Annotated[int, typer.Option(help="Trials that the study has in the end.")] = 200,
     name: Annotated[str, typer.Option(help="The study's name; a known one goes on.")] = "search",
-    storage: Annotated[str, typer.Option(help="Journal file, or Optuna URL.")] = "study.journal",
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="Journal file, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE."
+        ),
+    ] = "study.journal",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that evaluate plans, one thread each; default: this one, or as many "
+            "as --ray has room for."
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster that evaluates plans: auto (this machine's), local, or its address."
+        ),
+    ] = None,
+    join: Annotated[
+        bool, typer.Option("--join", help="Search beside others that join the study.")
+    ] = False,
     sampler: Annotated[
         str,
         typer.Option(
@@ -71,6 +92,10 @@ def search(
     qat_epochs: Annotated[
         int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
     ] = 0,
+    qat_best: Annotated[
+        int | None,
+        typer.Option(help="Train only so many plans, the first of the front, after the search."),
+    ] = None,
     plan: Annotated[Path, typer.Option(help="Where the best plan goes.")] = Path("plan.json"),
     results: Annotated[Path, typer.Option(help="Where the results go, for `quire report`.")] = Path(
         "study.json"
@@ -100,11 +125,15 @@ def search(
         sites=site,
         name=name,
         trials=trials,
+        workers=workers,
+        ray=ray,
         storage=storage,
+        join=join,
         sampler=sampler,
         start=start,
         seed=seed,
         qat_epochs=qat_epochs,
+        qat_best=qat_best,
     )
     tensors = sample_tensors(resolved, study.best()) if study.feasible else []
     study.save(results, tensors=tensors)
