@@ -2,14 +2,14 @@
 
 import pytest
 
-from quire.errors import FormatError, StudyError
+from quire.errors import FormatError, PlanError, StudyError
 from quire.explore.patterns import Pattern
 
 
 def formats(text: str, fit: dict[str, int] | None = None) -> list[str]:
     pattern = Pattern.parse(text)
     return [
-        str(pattern.format(settings, (fit or {}).__getitem__)) for settings in pattern.settings()
+        str(pattern.entry(settings, (fit or {}).__getitem__)) for settings in pattern.settings()
     ]
 
 
@@ -45,6 +45,17 @@ def test_a_free_integer_goes_two_steps_to_either_side() -> None:
     assert formats("fixed(4,free)", {"fixed(4,{})": 5}) == [f"fixed(4,{f})" for f in range(3, 8)]
 
 
+def test_corrections_follow_a_pattern() -> None:
+    assert formats("bfp(2..3,scale_bits=8,size=16) + bias+gptq") == [
+        "bfp(2,scale_bits=8,size=16)+gptq+bias",
+        "bfp(3,scale_bits=8,size=16)+gptq+bias",
+    ]
+    fit = {"fixed(4,{})": 5}  # the template that is fitted has no corrections
+    assert formats("fixed(4,fitted)+gptq", fit) == ["fixed(4,5)+gptq"]
+    pattern = Pattern.parse("fixed(4,fitted)+gptq")
+    assert pattern.label({"arg1": 0}) == "fixed(4,fitted)+gptq"
+
+
 def test_labels_do_not_depend_on_the_fit() -> None:
     pattern = Pattern.parse("fixed(4..5,free)")
     labels = [pattern.label({"arg1": 4, "arg2": step}) for step in (-1, 0, 2)]
@@ -57,6 +68,7 @@ def test_labels_do_not_depend_on_the_fit() -> None:
         ("fixed(6..4,0)", StudyError, "range 6..4 is empty"),
         ("minifloat(e=fitted,m=fitted)", StudyError, "one integer"),
         ("mxint4.5", FormatError, "mxint4.5"),
+        ("mxint(4)+gptx", PlanError, "no correction is named 'gptx'; there are clip, gptq, bias"),
         ("nosuch(1..3)", FormatError, "nosuch"),
     ],
 )
