@@ -2,11 +2,11 @@
 
 from rich.console import Console
 
-from quire.cli import bench_gpu, hardware, plans, search, software
+from quire.cli import bench_gpu, hardware, plans, search, sensitivity, software
 from quire.cli.app import app
 from quire.errors import QuireError
 
-__all__ = ["app", "bench_gpu", "hardware", "main", "plans", "search", "software"]
+__all__ = ["app", "bench_gpu", "hardware", "main", "plans", "search", "sensitivity", "software"]
 
 
 def main() -> None:

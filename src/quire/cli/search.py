@@ -195,12 +195,13 @@ def _front_table(front: Iterable[Any]) -> Table:
         table.add_column(metric, justify="right")
     table.add_column("")
     for trial in trials:
-        numbers = (_number(trial.metrics.get(metric)) for metric in metrics)
+        numbers = (numbered(trial.metrics.get(metric)) for metric in metrics)
         table.add_row(str(trial.number), *numbers, trial.label)
     return table
 
 
-def _number(value: float | None) -> str:
+def numbered(value: float | None) -> str:
+    """A metric in a table: whole numbers in thousands, others in five digits."""
     if value is None:  # evaluate gave the metric of other plans, not of this one
         return "-"
     return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
@@ -215,10 +216,16 @@ def _limits(texts: list[str]) -> dict[str, float | str]:
             if metric and found:
                 sided[metric] = f"{side} {bound}"
     plain = [text for text in texts if ">=" not in text and "<=" not in text]
-    return sided | pairs("--limit", plain, _to_number, "METRIC", "bits=4")
+    return sided | pairs("--limit", plain, to_number, "METRIC", "bits=4")
 
 
-def _to_number(text: str) -> float:
+def cost_limits(texts: list[str]) -> dict[str, float]:
+    """{cost: bound} of texts such as bits=4."""
+    return pairs("--limit", texts, to_number, "COST", "bits=4")
+
+
+def to_number(text: str) -> float:
+    """The number that a text is; ValueError where it is none."""
     try:
         return float(text)
     except ValueError:

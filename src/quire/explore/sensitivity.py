@@ -25,6 +25,7 @@ from quire.explore.fisher import EVALUATIONS, FisherScores
 from quire.explore.measurements import Measurements, Values
 from quire.explore.program import Program, undominated
 from quire.explore.progress import StageProgress
+from quire.explore.sensitivity_table import sensitivity_table
 from quire.explore.space import FormatLists, Genome, Space, build_space
 from quire.explore.storage import database_errors
 from quire.explore.task import Task
@@ -109,13 +110,7 @@ class Sensitivities:
             table.writerows(self.rows())
 
     def __rich__(self) -> Table:
-        formats = list(dict.fromkeys(f for row in self.values.values() for f in row))
-        table = Table("site", title=self.loss, box=None, title_justify="left")
-        for format in formats:
-            table.add_column(format, justify="right")
-        for site, row in self.values.items():
-            table.add_row(site, *(f"{row[f]:.2g}" if f in row else "" for f in formats))
-        return table
+        return sensitivity_table(self)
 
     def _plan(self, genome: Genome) -> Plan:
         return Plan(self.space.formats(genome))
