@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from quire import cli
-from quire.explore import Study
+from quire.explore import Study, Task, sensitivity
 from quire.formats import presets
 from quire.formats.registry import EXAMPLES
 from quire.precision import Plan
@@ -72,6 +72,7 @@ def main(
 
 COMMANDS = [
     *([], ["formats"], ["plan"], ["plan", "sites"], ["plan", "diff"], ["search"], ["report"]),
+    ["sensitivity"],
     *(["emit"], ["simulate"], ["synth"], ["explain"], ["bench"], ["bench", "compile"]),
 ]
 
@@ -138,13 +139,114 @@ def test_plan_sites_lists_them(main: Main) -> None:
 
 
 def test_plan_diff_says_where_plans_differ(main: Main, tmp_path: Path) -> None:
-    Plan({"a": "mxint4", "b": "mxint8"}).save(tmp_path / "a.json")
-    Plan({"a": "mxint6", "b": "mxint8"}).save(tmp_path / "b.json")
+    Plan({"a": "mxint4", "b": "mxint8", "c": "mxint4+clip"}).save(tmp_path / "a.json")
+    Plan({"a": "mxint6", "b": "mxint8", "c": "mxint4"}).save(tmp_path / "b.json")
     code, output, _ = main("plan", "diff", "a.json", "b.json")
     assert code == 1
-    assert [line.split() for line in output.splitlines()[1:]] == [["a", "mxint4", "mxint6"]]
-    assert main("plan", "diff", "a.json", "a.json")[:2] == (0, "the plans are equal\n")
+    assert [line.split() for line in output.splitlines()] == [
+        ["site", "a.json", "bits", "b.json", "bits"],
+        ["a", "mxint4", "4.25", "mxint6", "6.25"],
+        ["c", "mxint4+clip", "4.25", "mxint4", "4.25"],
+        ["2", "of", "3", "sites", "differ"],
+    ]
+    assert main("plan", "diff", "a.json", "a.json")[:2] == (0, "the plans are equal (3 sites)\n")
     assert main("plan", "diff", "a.json", "none.json")[0] == 2
+
+
+def test_plan_diff_with_a_task_compares_costs(main: Main, tmp_path: Path) -> None:
+    Plan({"0.weight": "mxint4"}).save(tmp_path / "a.json")
+    Plan({"*.weight": "mxint4"}).save(tmp_path / "b.json")
+    code, output, _ = main("plan", "diff", "a.json", "b.json", "--task", "cli_demo:task")
+    assert code == 1
+    rows = [line.split() for line in output.splitlines()]
+    assert ["2.weight", "-", "32", "mxint4", "4.5"] in rows  # rows of 16 values have a scale each
+    stored = [512 * 4.25 + 64 * 32, 512 * 4.25 + 64 * 4.5]
+    numbers = [f"{bits / (512 + 64):,.6g}" for bits in stored]
+    change = f"{stored[1] / stored[0] - 1:+.1%}"
+    assert ["weight_bits", *numbers, change] in rows
+    assert rows[-1] == ["1", "of", "2", "sites", "differ"]
+    code, output, _ = main("plan", "diff", "a.json", "b.json", "--task", "cli_demo:task", "--json")
+    assert code == 1
+    found = json.loads(output)
+    assert found["sites"] == 2
+    assert found["differences"] == [
+        {"site": "2.weight", "first": None, "second": "mxint4", "bits": [32.0, 4.5]}
+    ]
+    assert found["costs"]["weight_bits"] == [bits / (512 + 64) for bits in stored]
+
+
+FORMATS = ["mxint3", "mxint4", "mxint6"]
+SENSITIVITY = "sensitivity cli_demo:task -f mxint3 -f mxint4 -f mxint6"
+
+
+def test_sensitivity_prints_a_table_and_saves_the_plan_within_limits(
+    main: Main, tmp_path: Path
+) -> None:
+    code, output, _ = main(*SENSITIVITY.split(), "--csv", "s.csv", "-l", "bits=4")
+    assert code == 0
+    with (tmp_path / "s.csv").open() as file:
+        values = {(row["site"], row["format"]): row["kl"] for row in csv.DictReader(file)}
+    assert len(values) == 12
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines()}
+    assert rows["site"] == ["mxint3", "mxint4", "mxint6"]
+    for site in ("0.input", "0.weight", "2.input", "2.weight"):
+        assert rows[site] == [f"{float(values[site, name]):.2g}" for name in rows["site"]]
+    plan = Plan.load(tmp_path / "plan.json")
+    predicted = sum(float(values[site, str(entry)]) for site, entry in plan.items())
+    assert rows["plan.json"][0] == f"{predicted:.5g}"
+    assert float(rows["plan.json"][1]) <= 4.0
+
+
+def test_sensitivity_saves_a_front(main: Main, tmp_path: Path) -> None:
+    command = [*SENSITIVITY.split(), "--front", "bits=3:5:0.5", "--plan", "p.json"]
+    code, output, _ = main(*command, "-l", "memory=1500")
+    assert code == 0
+    rows = [line.split() for line in output.splitlines() if line.startswith("p-")]
+    bits = [float(row[2]) for row in rows]
+    assert bits == sorted(bits)
+    assert len(bits) > 2
+    assert [float(row[1]) for row in rows] == sorted((float(row[1]) for row in rows), reverse=True)
+    for row, bound in zip(rows, (3.5, 4.0, 4.5, 5.0), strict=False):  # none has 3 bits
+        assert float(row[2]) <= bound
+        assert Plan.load(tmp_path / row[0]).keys() == {"0.input", "0.weight", "2.input", "2.weight"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("--front bits=3", "--front 'bits=3': '3' is no FIRST:LAST:STEP; write bits=3:6:0.5"),
+        ("--front bits=3:2:1", "is no FIRST:LAST:STEP"),
+        ("--front bits=3:6:0", "is no FIRST:LAST:STEP"),
+        ("--front bits=1:9:0.001", "names 8,001 bounds, more than 1,000"),
+        ("--front size=3:6:1", "'size' is no cost"),
+        ("--front bits=1:2:1", "no bound of the front is met by any plan"),
+        ("-l bits=2", "no plan meets the limit bits <= 2"),
+        ("-l bits", "--limit 'bits': write COST=..., such as bits=4"),
+        ("--kind taste", "kind='taste': give one of kl, error, fisher"),
+    ],
+)
+def test_sensitivity_names_what_is_wrong(main: Main, more: str, words: str) -> None:
+    code, _, errors = main(*SENSITIVITY.split(), *more.split())
+    assert code == 2
+    assert words in " ".join(errors.split())
+
+
+def test_search_can_start_from_the_front_of_the_program(main: Main, tmp_path: Path) -> None:
+    code, _, _ = main(*SEARCH.split(), "--trials", "10", "--start", "front")
+    assert code == 0
+    written = json.loads((tmp_path / "study.json").read_text())
+    found = sensitivity(Task.resolve("cli_demo:task"), FORMATS, progress=False)
+    program = found.program()
+    begun = [trial for trial in written["trials"] if not trial["label"]][:4]
+    for trial in begun:  # the least predicted loss at its size
+        total = program.total(found.space.genome_of(trial["plan"]))
+        least = program.total(program.solve({"bits": trial["metrics"]["bits"]}))
+        assert total == pytest.approx(least, rel=1e-9)
+    assert written["sensitivities"]["kind"] == "kl"
+    assert written["program"]["relaxed"]["bits"]["bound"] == 5.25
+    code, _, _ = main("report", "study.json", "-o", "page.html")
+    assert code == 0
+    assert main(*SEARCH.split(), "--start", "back")[0] == 2
 
 
 SEARCH = "search cli_demo:task -f mxint3 -f mxint4 -f mxint6 -o error=min -o bits=min -l bits=5"
@@ -248,6 +350,21 @@ def test_emit_writes_a_design_and_the_plan_that_fits_it(emitted: Main, tmp_path:
     assert str(fitted["0.weight"]) == "mxint4"
     assert str(fitted["0.input"]).startswith("bfp(8,scale_bits=4,size=32,bias=")
     assert str(fitted["0.bias"]).startswith("fixed(16,")
+
+
+def test_corrections_are_made_on_the_data_of_the_task(main: Main, tmp_path: Path) -> None:
+    entries = {"0.input": "mxint8", "0.weight": "mxint4+gptq+bias", "2.*": "fixed(8,4)"}
+    Plan(entries).save(tmp_path / "p.json")
+    assert main(*EMIT.split())[0] == 0
+    kept = Plan.load(tmp_path / "build" / "plan.json")
+    assert str(kept["0.weight"]) == "mxint4+gptq+bias"
+    code, output, _ = main("simulate", "cli_demo:task", "build", "--samples", "3")
+    assert code == 0
+    assert "every bit equals" in output
+    kept.without_corrections().save(tmp_path / "plain.json")
+    code, _, errors = main("simulate", "cli_demo:task", "build", "--plan", "plain.json")
+    assert code == 2
+    assert "is the design of another graph" in " ".join(errors.split())
 
 
 def test_a_plan_that_was_edited_in_the_folder_is_kept(emitted: Main, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quire.explore import Task
     from quire.hardware.schedule import Lanes
     from quire.hardware.synth import Synthesis
+    from quire.precision import Plan
 
 PANEL = "Hardware"
 
@@ -80,7 +81,7 @@ def emit(
     from quire.graph import capture
     from quire.hardware import emit as write_design
     from quire.hardware.arguments import check as check_arguments
-    from quire.precision import Plan, quantize
+    from quire.precision import Plan
 
     chosen = _chosen_lanes(lanes or [])
     wanted: dict[str, Any] = {"rate": rate, "clock": clock, "dsp": dsp, "lut": lut, "bram": bram}
@@ -91,7 +92,7 @@ def emit(
         graph = capture(found.model, found.example_inputs)
         loaded = Plan.load(plan, graph)
     adapted = loaded.for_hardware(graph, _data(found))
-    q = quantize(graph, adapted)
+    q = _quantized(graph, adapted, found)
     if target is None:
         with TemporaryDirectory() as nowhere:
             design = write_design(q, nowhere, chosen, **wanted)
@@ -143,7 +144,7 @@ def simulate(
     from quire.hardware import Design, Stalls, Waveform
     from quire.hardware.contents import check_unchanged
     from quire.hardware.summary import measured
-    from quire.precision import Plan, quantize
+    from quire.precision import Plan
 
     if waveform is not None:
         check_folder(waveform)
@@ -152,7 +153,7 @@ def simulate(
     found = Task.resolve(task)
     with working("capturing the model"):
         graph = capture(found.model, found.example_inputs)
-        q = quantize(graph, Plan.load(plan or folder / PLAN, graph))
+        q = _quantized(graph, Plan.load(plan or folder / PLAN, graph), found)
         design = Design.load(folder, q)
         inputs = _samples(q, found, samples, seed)
     run = design.simulate(
@@ -286,6 +287,15 @@ def _check_target(folder: Path | None, plan: Path) -> Path:
 
 def _hash(file: Path) -> str:
     return sha256(file.read_bytes()).hexdigest()
+
+
+def _quantized(graph: GraphModule, plan: Plan, task: Task) -> GraphModule:
+    """The graph with the casts of a plan, whose corrections are made on the task's data."""
+    from quire.precision import correct, quantize
+
+    if plan.has_corrections:
+        graph, plan = correct(graph, plan, _data(task))
+    return quantize(graph, plan)
 
 
 def _data(task: Task) -> tuple[Any, ...] | Mapping[str, Any]:

@@ -2,12 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Table
 
 from quire.cli.app import TaskName, app, out, plain_table, show
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+    from quire.graph import Site
+    from quire.precision import Entry
+
+LONG = 4096
+"""Values of a row on which the share of a scale in the bits of a value is known well enough."""
 
 plan_app = typer.Typer(no_args_is_help=True, help="List the sites of a model; compare plans.")
 app.add_typer(plan_app, name="plan")
@@ -39,7 +48,7 @@ def _presets_table() -> Table:
 
     table = plain_table("name", "bits", "written out")
     for name, fmt in presets.items():
-        table.add_row(name, f"{fmt.bits_per_value(4096):.4g}", fmt.long_form())
+        table.add_row(name, f"{fmt.bits_per_value(LONG):.4g}", fmt.long_form())
     return table
 
 
@@ -91,16 +100,105 @@ def plan_sites(
 def plan_diff(
     first: Annotated[Path, typer.Argument(help="A plan file.")],
     second: Annotated[Path, typer.Argument(help="Another one.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION",
+            help="A function that returns a quire.Task: compares costs too, and takes patterns.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Print the sites at which two plans differ; exit code 1 where there are any."""
-    from quire.precision import Plan
+    """Print the sites at which two plans differ, and with a task what both cost.
 
-    differences = Plan.load(first).diff(Plan.load(second))
-    if not differences:
-        out.print("the plans are equal")
-        return
-    table = plain_table("site", str(first), str(second))
-    for site, (before, after) in differences.items():
-        table.add_row(site, str(before or "-"), str(after or "-"))
-    show(table)
-    raise typer.Exit(1)
+    Bits are those stored for a value, on the rows of the task's model, else on long rows. The exit
+    code is 1 where the plans differ.
+    """
+    found = _compare(first, second, task)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _show_difference(found, str(first), str(second))
+    raise typer.Exit(1 if found["differences"] else 0)
+
+
+def _compare(first: Path, second: Path, task: str | None) -> dict[str, Any]:
+    """The differences of two plans as plain data, the costs of both where there is a task."""
+    from quire.precision import CostModel, Plan
+
+    graph = _graph(task) if task else None
+    plans = [Plan.load(path, graph) for path in (first, second)]
+    model = CostModel(graph) if graph else None
+    costs = [model(plan).metrics() for plan in plans] if model else [{}, {}]
+    known = model.sites if model else {}
+    rows = [
+        {
+            "site": site,
+            "first": before and before.to_json(),
+            "second": after and after.to_json(),
+            "bits": [_bits(known.get(site), entry) for entry in (before, after)],
+        }
+        for site, (before, after) in plans[0].diff(plans[1]).items()
+    ]
+    return {
+        "sites": len({*plans[0], *plans[1]}),
+        "differences": rows,
+        "costs": {name: [costs[0][name], costs[1][name]] for name in costs[0]},
+    }
+
+
+def _graph(task: str) -> "GraphModule":
+    from quire.explore import Task
+    from quire.graph import capture
+
+    found = Task.resolve(task)
+    return capture(found.model, found.example_inputs)
+
+
+def _bits(site: "Site | None", entry: "Entry | None") -> float | None:
+    """Stored bits a value; None for a site without an entry of which nothing is known."""
+    from quire.formats import parse
+    from quire.precision.rows import flatten_shape
+
+    if site is None:
+        return entry.format.bits_per_value(LONG) if entry else None
+    format = entry.format if entry else parse("fp32") if site.is_operand else None
+    if format is None:
+        return None
+    axis = site.axis if entry is None or entry.axis is None else entry.axis
+    shape, axis = flatten_shape(site.shape, axis)
+    return format.bits_per_value(shape[axis] if shape else 1)
+
+
+def _show_difference(found: dict[str, Any], first: str, second: str) -> None:
+    rows = found["differences"]
+    if rows:
+        table = plain_table("site")
+        for name in (first, second):
+            table.add_column(name, overflow="fold")
+            table.add_column("bits", justify="right")
+        for row in rows:
+            before, after = (_words(row[key]) for key in ("first", "second"))
+            bits = ["-" if value is None else f"{value:.4g}" for value in row["bits"]]
+            table.add_row(row["site"], before, bits[0], after, bits[1])
+        show(table)
+    if found["costs"]:
+        table = plain_table("cost")
+        for name in (first, second, "change"):
+            table.add_column(name, justify="right", overflow="fold")
+        for name, (before, after) in found["costs"].items():
+            change = f"{(after - before) / before:+.1%}" if before and after != before else ""
+            table.add_row(name, *(f"{value:,.6g}" for value in (before, after)), change)
+        show(table)
+    total, count = found["sites"], len(rows)
+    told = f"{count} of {total} sites differ" if rows else f"the plans are equal ({total} sites)"
+    out.print(told, highlight=False)
+
+
+def _words(entry: Any) -> str:
+    """An entry of a plan's file in words."""
+    if isinstance(entry, dict):
+        said = cast("dict[str, Any]", entry)
+        rest = [f"{name}={value}" for name, value in said.items() if name != "format"]
+        return " ".join([said["format"], *rest])
+    return entry or "-"
