@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from random import Random
 from typing import Any
 
@@ -10,6 +11,7 @@ from quire.explore.cost_tables import Costs, CostTables
 from quire.explore.objectives import Objectives
 from quire.explore.program import Program
 from quire.explore.space import Genome, Space
+from quire.precision import Cost
 
 
 class Terrain:
@@ -80,10 +82,12 @@ class Terrain:
 
     def describe(self) -> dict[str, Any]:
         """What a study must have in common with this terrain to go on."""
-        goal = self.objectives
+        goal, own = self.objectives, {field.name for field in fields(Cost)}
+        handed = {name: cost for name, cost in self.tables.least.items() if name not in own}
         return {
             "objectives": dict(goal.directions),
             "limits": dict(goal.limits),
+            **({"costs of the smallest formats": handed} if handed else {}),
             **self.space.describe(),
         }
 

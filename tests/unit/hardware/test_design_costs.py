@@ -90,6 +90,13 @@ def test_the_front_takes_fewer_resources_for_more_error(task: Task, tmp_path: Pa
     assert min(areas) < 0.5 * max(areas)
 
 
+def test_a_study_goes_on_with_the_costs_that_it_was_made_with(task: Task, tmp_path: Path) -> None:
+    search(task, tmp_path, DesignCosts(data(task), rate=4e6), trials=5)
+    assert len(search(task, tmp_path, DesignCosts(data(task), rate=4e6), trials=6).trials) == 6
+    with pytest.raises(StudyError, match="costs of the smallest formats"):
+        search(task, tmp_path, DesignCosts(data(task), rate=1e6), trials=7)
+
+
 def test_what_has_no_hardware_or_misses_the_rate_is_not_run(task: Task) -> None:
     graph = quire.capture(task.model, task.example_inputs)
     with pytest.raises(HardwareError, match="cycles a sample"):
