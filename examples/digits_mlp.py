@@ -4,6 +4,7 @@ Try it in this folder: `quire search digits_mlp:task --trials 60 --limit bits=4.
 """
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from digits import Split, load_splits, score
@@ -30,12 +31,13 @@ def splits(seed: int) -> tuple[Split, Split, Split]:
     return train, validation, test
 
 
-def task(seed: int = 0, epochs: int = 80) -> Task:
-    """The model, trained in seconds, scored on the validation split."""
+def task(seed: int = 0, epochs: int = 80, hidden: tuple[int, ...] = (32, 32)) -> Task:
+    """The model, trained in seconds, scored on the validation split; hidden: sizes of its layers."""
     (images, labels), validation, _ = splits(seed)
     torch.manual_seed(seed)
-    layers = (nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
-    model = nn.Sequential(*layers)
+    sizes = pairwise((64, *hidden, 10))
+    layers = [layer for pair in sizes for layer in (nn.Linear(*pair), nn.ReLU())]
+    model = nn.Sequential(*layers[:-1])
 
     def loss() -> Tensor:
         batch = torch.randint(len(labels), (64,))
