@@ -66,6 +66,7 @@ class Workbench:
         """The metrics of {site: format string} that need no run: bits, memory, ..."""
         with self._clock("quire"):
             plan = _plan(formats)
+            plan = plan.without_corrections() if plan.has_corrections else plan  # they are free
             own, more = self._cost(plan).metrics(), self._more_costs_of(plan)
         if shared := own.keys() & more.keys():
             raise TaskError(f"costs returned {shared}, which Quire computes: rename it")
