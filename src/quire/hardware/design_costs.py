@@ -41,9 +41,9 @@ class DesignCosts:
 
     The costs: LUT, FF, DSP, BRAM as `Design.cost` gives them; area = LUT + 55 DSP; interval and
     latency in cycles, the interval a `Maximum` over stages and streams; rate = clock / interval, in
-    samples a second. A plan that has no hardware, cannot reach the rate or does not fit into the
-    budget raises HardwareError, and a search does not run it. Arguments that are not legal
-    raise HardwareError at once.
+    samples a second. Weights are taken as they are, whatever corrections a plan has. A plan that
+    has no hardware, cannot reach the rate or does not fit into the budget raises HardwareError,
+    and a search does not run it. Arguments that are not legal raise HardwareError at once.
     """
 
     calibration: Data
@@ -65,7 +65,7 @@ class DesignCosts:
     def __call__(self, graph: GraphModule) -> Callable[[Plan], dict[str, float]]:
         """For a graph from `quire.capture`, the function from a plan to its costs by name."""
         known = lru_cache(KEPT)(lambda entries: self._metrics(graph, Plan(dict(entries))))
-        return lambda plan: dict(known(tuple(plan.items())))
+        return lambda plan: dict(known(tuple((n, e.settled) for n, e in plan.items())))
 
     def cost(self, graph: GraphModule, plan: Plan) -> HardwareCost:
         """The cost of one plan's circuit, by layer too."""

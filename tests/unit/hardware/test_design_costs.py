@@ -59,6 +59,8 @@ def test_a_plan_costs_what_emit_makes(task: Task, tmp_path: Path, options: dict[
         name: getattr(cost, name) for name in ("LUT", "FF", "DSP", "BRAM", "interval", "latency")
     }
     assert found["area"] == cost.LUT + 55 * cost.DSP
+    plan["0.weight"] = "fixed(6,4)+gptq+bias"
+    assert DesignCosts(data(task), **options)(graph)(plan) == found
     assert found["rate"] == 200e6 / design.interval
     interval = found["interval"]
     assert isinstance(interval, Maximum)
