@@ -145,8 +145,8 @@ class FileLocks:
         self._lock(TURN, self._fcntl.LOCK_EX)
 
     def end(self) -> None:
-        """Remove the file of turns."""
-        self.release(TURN)
+        """Unlock the file of turns, which stays for the next one."""
+        self._held.pop(TURN).close()
 
     def holder(self, name: str) -> str:
         """What the last one who locked the file wrote into it."""
@@ -160,6 +160,7 @@ class FileLocks:
 
     def close(self) -> None:
         """Let go of every lock."""
+        self.take(TURN)  # so that its file is removed too
         for name in list(self._held):
             self.release(name)
 

@@ -130,7 +130,7 @@ class Pool:
         while self._jobs and not self._done:
             hands = [*self._starting, *(hand for hand, _ in self._busy)]
             ready = self._crew.wait([hand.signal for hand in hands], seconds)
-            for hand in [hand for hand in hands if any(hand.signal is signal for signal in ready)]:
+            for hand in [hand for hand in hands if hand.signal in ready]:
                 self._hear(hand)
             self._assign()
             if seconds is not None:
