@@ -1,30 +1,29 @@
 """Commands of the search, and of the pages that show what was found."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from quire.cli.app import TaskName, app, check_folder, out, pairs, show
+from quire.cli.app import app, check_folder, out, pairs, show
 from quire.cli.hardware import draw_design
+from quire.cli.tables import trials_table
+from quire.cli.watch import follow
 from quire.errors import StudyError
 
 if TYPE_CHECKING:
     from quire.explore import Study
 
-SearchFormats = Annotated[
-    list[str],
-    typer.Option(
-        "--format",
-        "-f",
-        help="A format to choose from, or a pattern of formats such as "
-        "'fixed(4..16,free)' or 'bfp(3..8,scale_bits=8,size=16|32)'. Repeat it.",
-    ),
-]
+FORMATS = typer.Option(
+    "--format",
+    "-f",
+    help="A format to choose from, or a pattern of formats such as "
+    "'fixed(4..16,free)' or 'bfp(3..8,scale_bits=8,size=16|32)'. Repeat it.",
+)
+SearchFormats = Annotated[list[str], FORMATS]
+SearchFormatsOrNone = Annotated[list[str] | None, FORMATS]
 Goals = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--objective", "-o", help="METRIC=min or METRIC=max. Repeat it, the most important first."
     ),
@@ -39,6 +38,39 @@ Limits = Annotated[
         "'loss<=0.3'. Repeat it.",
     ),
 ]
+SearchTask = Annotated[
+    str | None,
+    typer.Argument(metavar="MODULE:FUNCTION", help="A function that returns a quire.Task."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that evaluate plans, one thread each; default: this one, or as many "
+        "as --ray has room for."
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray cluster that evaluates plans: auto (this machine's), local, or its address."
+    ),
+]
+Storage = Annotated[
+    str,
+    typer.Option(help="Journal file, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE."),
+]
+Sampler = Annotated[
+    str,
+    typer.Option(
+        help="guided, program, tpe, nsga2, random, grid, or a class name of optuna.samplers."
+    ),
+]
+Start = Annotated[
+    str,
+    typer.Option(
+        help="front: first the plans of the integer program; uniform: the uniform plans alone."
+    ),
+]
 SearchSites = Annotated[
     list[str] | None,
     typer.Option("--site", help="Sites to search, such as '*.weight'; default: all operands."),
@@ -47,47 +79,21 @@ SearchSites = Annotated[
 
 @app.command()
 def search(
-    task: TaskName,
-    format: SearchFormats,
-    objective: Goals,
+    task: SearchTask = None,
+    format: SearchFormatsOrNone = None,
+    objective: Goals = None,
     limit: Limits = None,
     site: SearchSites = None,
     trials: Annotated[int, typer.Option(help="Trials that the study has in the end.")] = 200,
     name: Annotated[str, typer.Option(help="The study's name; a known one goes on.")] = "search",
-    storage: Annotated[
-        str,
-        typer.Option(
-            help="Journal file, sqlite:///FILE, or postgresql+psycopg://USER@HOST/DATABASE."
-        ),
-    ] = "study.journal",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes that evaluate plans, one thread each; default: this one, or as many "
-            "as --ray has room for."
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            help="Ray cluster that evaluates plans: auto (this machine's), local, or its address."
-        ),
-    ] = None,
+    storage: Storage = "study.journal",
+    workers: Workers = None,
+    ray: Ray = None,
     join: Annotated[
         bool, typer.Option("--join", help="Search beside others that join the study.")
     ] = False,
-    sampler: Annotated[
-        str,
-        typer.Option(
-            help="guided, program, tpe, nsga2, random, grid, or a class name of optuna.samplers."
-        ),
-    ] = "guided",
-    start: Annotated[
-        str,
-        typer.Option(
-            help="front: first the plans of the integer program; uniform: the uniform plans alone."
-        ),
-    ] = "uniform",
+    sampler: Sampler = "guided",
+    start: Start = "uniform",
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     qat_epochs: Annotated[
         int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
@@ -101,17 +107,30 @@ def search(
         "study.json"
     ),
     csv: Annotated[Path | None, typer.Option(help="Where a table of the trials goes.")] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Search nothing: follow the study that another runs."),
+    ] = False,
 ) -> None:
     """Search for the best format at every site of a task's model.
 
     `quire search digits:task -f mxint4 -f mxint6 -f mxfp4 -o loss=min -o bits=min -l bits=5`
 
     The best plan is that of the first objective within the limits. Ctrl-C stops the search; the
-    same command goes on with it.
+    same command goes on with it. `quire search --watch --name NAME` shows in another terminal how
+    far it is.
     """
+    if watch:
+        follow(name, storage, trials)
+        return
     from quire.explore import Task, sample_tensors
     from quire.explore import search as run_search
 
+    if not task or not format or not objective:
+        raise StudyError(
+            "a search needs a task, MODULE:FUNCTION, and at least one --format and one "
+            "--objective; to follow one, write --watch"
+        )
     objectives = pairs("--objective", objective, str, "METRIC", "error=min")
     limits = _limits(limit or [])
     for path in (plan, results, *([csv] if csv else [])):
@@ -176,7 +195,7 @@ def report(
 def _show_search(study: "Study", plan: Path, results: Path) -> None:
     """Print the front and where the files are; exit code 130 after Ctrl-C."""
     if study.feasible:
-        show(_front_table(study.pareto()))
+        show(trials_table(study.pareto()))
         out.print(f"best plan: {plan}; results: {results}", markup=False, highlight=False)
         if study.failed:
             told = f"of {len(study.trials)} trials {study.failures()}"
@@ -185,26 +204,6 @@ def _show_search(study: "Study", plan: Path, results: Path) -> None:
         raise typer.Exit(130)
     if not study.feasible:
         raise StudyError(study.shortfall())
-
-
-def _front_table(front: Iterable[Any]) -> Table:
-    trials = list(front)
-    table = Table("trial", title="Pareto front", box=None, pad_edge=False, title_justify="left")
-    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
-    for metric in metrics:
-        table.add_column(metric, justify="right")
-    table.add_column("")
-    for trial in trials:
-        numbers = (numbered(trial.metrics.get(metric)) for metric in metrics)
-        table.add_row(str(trial.number), *numbers, trial.label)
-    return table
-
-
-def numbered(value: float | None) -> str:
-    """A metric in a table: whole numbers in thousands, others in five digits."""
-    if value is None:  # evaluate gave the metric of other plans, not of this one
-        return "-"
-    return f"{value:,.0f}" if value.is_integer() else f"{value:.5g}"
 
 
 def _limits(texts: list[str]) -> dict[str, float | str]:

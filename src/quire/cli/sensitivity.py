@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from quire.cli.app import TaskName, app, check_folder, out, pairs, plain_table, show
-from quire.cli.search import SearchFormats, SearchSites, cost_limits, numbered, to_number
+from quire.cli.search import SearchFormats, SearchSites, cost_limits, to_number
+from quire.cli.tables import numbered
 from quire.errors import QuireError
 
 if TYPE_CHECKING:

@@ -21,6 +21,9 @@ ATTRIBUTE = "quire"
 PREPARATION = "quire evaluations before the first trial"
 """The key under which a study keeps what its sensitivities took."""
 
+PLANNED = "quire trials"
+"""The key under which a study keeps how many trials the last search wanted it to have."""
+
 MODEL = "quire model"
 """The key under which a study keeps the drawing of its model (`quire.explore.picture`)."""
 

@@ -17,6 +17,7 @@ from quire.explore.program import Program
 from quire.explore.progress import SearchProgress
 from quire.explore.records import (
     MODEL,
+    PLANNED,
     PREPARATION,
     PROGRAM,
     SENSITIVITIES,
@@ -126,6 +127,7 @@ def search(
         place = stack.enter_context(seat(name, storage, join))
         with place.turn():  # of drivers that join, one measures what all of them need
             stored = _open(name, storage, bench, terrain, hired)
+            keep(stored, {PLANNED: trials + (qat_best or 0)})
             front: list[Genome] = []
             if start == "front" or isinstance(proposer, MoveProposer):
                 by = terrain.named_costs

@@ -141,14 +141,17 @@ class JournalFile(BaseJournalBackend):
     Optuna's own file backend refuses a file whose last line was cut off by a kill once another one
     follows, and its lock outlives the killed process by 30 s; this one drops such a line, and the
     system releases its lock. Files are interchangeable.
+
+    read_only: the file is there, and is never written to.
     """
 
-    def __init__(self, path: Path) -> None:
-        file_locks()
-        self._path = path
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        self._path, self._read_only = path, read_only
         self._offsets = [0]  # of the lines that were read
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if not read_only:
+            file_locks()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         with path.open("rb") as file:
             head = file.read(len(START))
         if not START.startswith(head):  # appending would cut its last line off where it has no end
@@ -181,6 +184,8 @@ class JournalFile(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add records; they are on the disk when this returns."""
+        if self._read_only:
+            raise StudyError(f"storage '{self._path}' was opened to be read only")
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         fcntl = file_locks()
         with self._path.open("a+b") as file:

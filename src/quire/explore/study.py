@@ -15,6 +15,7 @@ from quire.explore.objectives import Objectives, pareto_front
 from quire.explore.records import (
     ATTRIBUTE,
     MODEL,
+    PLANNED,
     PREPARATION,
     PROGRAM,
     SENSITIVITIES,
@@ -35,6 +36,7 @@ class Study:
         costs, quantized weights), "evaluate": ..., "storage": ...}.
     interrupted: whether Ctrl-C ended it.
     preparation: evaluations that its sensitivities took (`Sensitivities.evaluations`).
+    planned: how many trials it is to have, as the last search wanted; 0 where it did not say.
     sensitivities: those that it went by, as `Sensitivities.to_json` gives them; None where it went
         by none.
     model: the drawing of its model (`quire.explore.picture`).
@@ -48,6 +50,7 @@ class Study:
     timing: Mapping[str, float]
     interrupted: bool = False
     preparation: int = 0
+    planned: int = 0
     sensitivities: Mapping[str, Any] | None = None
     model: Mapping[str, Any] | None = None
     program: Mapping[str, Any] | None = None
@@ -80,6 +83,7 @@ class Study:
             timing=timing or {},
             interrupted=interrupted,
             preparation=kept.get(PREPARATION, 0),
+            planned=kept.get(PLANNED, 0),
             sensitivities=kept.get(SENSITIVITIES),
             model=kept.get(MODEL),
             program=kept.get(PROGRAM),

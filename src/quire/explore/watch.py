@@ -1,0 +1,72 @@
+"""A stored study as one sees it who only looks: nothing is written, and no file is made."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from quire.errors import StudyError
+from quire.explore.records import ATTRIBUTE
+from quire.explore.storage import JournalFile, database_errors, is_postgresql, optuna_quiet
+from quire.explore.study import Study
+
+KIND = "sensitivities "
+"""How the names of what is no search begin (`quire.explore.measurements`)."""
+
+
+class Watch:
+    """A study that another process may be running.
+
+    Raises StudyError where there is no such storage, or no study of that name in it.
+    """
+
+    def __init__(self, name: str, storage: str) -> None:
+        with optuna_quiet(), database_errors(storage):
+            opened = _open(storage)
+            names = [found.study_name for found in opened.get_all_studies()]
+            if name not in names:
+                known = ", ".join(n for n in names if not n.startswith(KIND))
+                raise StudyError(f"no study in {storage} is named {name!r}; its studies: {known}")
+            self._stored = optuna.load_study(study_name=name, storage=opened)
+        self._storage = storage
+        if ATTRIBUTE not in self._stored.user_attrs:
+            raise StudyError(f"study {name!r} in {storage} is not one of Quire's: give another")
+
+    def look(self) -> Study:
+        """The study as it is now."""
+        with optuna_quiet(), database_errors(self._storage):
+            return Study.from_stored(self._stored)
+
+
+def _open(storage: str) -> BaseStorage:
+    """A storage that cannot be written to."""
+    if "://" not in storage:
+        _check_there(Path(storage), storage)
+        return JournalStorage(JournalFile(Path(storage), read_only=True))
+    try:
+        return _open_url(storage)
+    except SQLAlchemyError as error:
+        problem, *_ = str(error.__cause__ or error).strip().split("\n")
+        raise StudyError(f"storage {storage!r} cannot be read: {problem}") from error
+
+
+def _open_url(storage: str) -> BaseStorage:
+    url = make_url(storage)
+    if url.get_backend_name() == "sqlite" and url.database:
+        path = Path(url.database)
+        _check_there(path, storage)
+        quoted = quote(str(path.absolute()))
+        return get_storage(f"sqlite:///file:{quoted}?mode=ro&uri=true")
+    if is_postgresql(storage):
+        read_only = {"options": "-c default_transaction_read_only=on", "connect_timeout": 10}
+        options = {"pool_pre_ping": True, "connect_args": read_only}
+        return get_storage(RDBStorage(storage, engine_kwargs=options, skip_table_creation=True))
+    return get_storage(storage)
+
+
+def _check_there(path: Path, storage: str) -> None:
+    if not path.is_file():
+        raise StudyError(f"there is no study file {storage}: give the --storage of the search")
