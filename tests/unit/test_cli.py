@@ -281,7 +281,7 @@ def test_search_writes_plan_results_and_table(main: Main, tmp_path: Path) -> Non
         ("bits=5->error<=low", "limit 'error' is '<= low': give a number"),
         ("bits=5->size>=0.5", "limit 'size' is no metric of this task"),
         ("cli_demo:task->cli_demo:broken", "broken(), called without arguments, raised TypeError"),
-        ("bits=5->bits=2", "no plan meets the limits"),
+        ("bits=5->bits=2", "no plan meets the limit bits <= 2: the least is 3.28205"),
         ("mxint3->mxint3.5", "mxint3.5"),
     ],
 )
