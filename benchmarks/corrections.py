@@ -4,7 +4,9 @@ The digits ViT, mean of three seeds: loss and KL(fp32 || quantized) in nats an i
 validation split, calibrated on 256 training images. The character model: bits per character of the
 validation text, calibrated on 64 windows of the training text. "weights": the weights of linear
 layers alone have the format; "operands": all operands of products have it, and those weights are
-corrected. No row chooses anything by what it reports.
+corrected. "program": plans of the integer program for at most so many bits, by sensitivities on the
+calibration data, over the formats of the examples and the same with these corrections of weights.
+No row chooses anything by what it reports.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import char_lm
 import digits
+from candidates import ANY, candidates
 from training import fit
 
 import quire
@@ -51,6 +54,9 @@ FORMATS = [
 ]
 CORRECTIONS = ["", "clip", "bias", "gptq", "gptq+bias", "clip+gptq+bias"]
 
+SEARCHED = [[], ["gptq"], ["gptq", "gptq+bias"]]
+BITS = (3.0, 3.5, 4.0, 4.5)
+
 Score = Callable[[nn.Module], dict[str, float]]
 Rows = dict[str, dict[str, dict[str, dict[str, float]]]]
 """{format: {scope: {corrections: {metric: above that of fp32}}}}"""
@@ -60,8 +66,12 @@ def main() -> None:
     torch.set_num_threads(1)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [run(*vision(seed, Path(folder))) for seed in SEEDS]
-    figures = {"digits": mean(runs), "char_lm": run(*characters())}
+        visions = [vision(seed, Path(folder)) for seed in SEEDS]
+        figures = {
+            "digits": mean([run(task.model, task.calibration, score) for task, score in visions]),
+            "char_lm": run(*characters()),
+            "program": mean([program(task, score, folder) for task, score in visions]),
+        }
     record("corrections", {**figures, "seconds": round(time.perf_counter() - started)})
 
 
@@ -72,8 +82,8 @@ def mean(parts: Sequence[Any]) -> Any:
     return round(fmean(parts), 5)
 
 
-def vision(seed: int, folder: Path) -> tuple[nn.Module, Any, Score]:
-    """The digits ViT of a seed, its calibration data, and its metrics."""
+def vision(seed: int, folder: Path) -> tuple[quire.Task, Score]:
+    """The digits ViT of a seed and its metrics."""
     task = digits.task(seed, EPOCHS, folder / f"{seed}.safetensors")
     images = digits.load_splits(seed)[1][0]
     with torch.no_grad():
@@ -84,7 +94,7 @@ def vision(seed: int, folder: Path) -> tuple[nn.Module, Any, Score]:
         kl = functional.kl_div(found, reference, log_target=True, reduction="batchmean")
         return {"loss": task.score(model)["loss"], "kl": float(kl)}
 
-    return task.model, task.calibration, score
+    return task, score
 
 
 def characters() -> tuple[nn.Module, Any, Score]:
@@ -122,6 +132,27 @@ def run(model: nn.Module, data: Any, score: Score) -> Rows:
         }
         for format in FORMATS
     }
+
+
+@torch.no_grad()
+def program(task: quire.Task, score: Score, folder: str) -> dict[str, Any]:
+    """{corrections: {bits: metrics above those of fp32}}, and how many evaluations they took."""
+    graph = quire.capture(task.model, task.example_inputs)
+    fp32, storage = score(task.model), f"{folder}/{id(task)}.journal"
+    figures: dict[str, Any] = {}
+    for added in SEARCHED:
+        formats = candidates(graph)
+        for site in quire.sites(graph).values():
+            if site.name in formats and site.role == "weight":
+                more = [f"{format}+{names}" for format in ANY for names in added]
+                formats[site.name] = [*formats[site.name], *more]
+        found = quire.sensitivity(task, formats, storage=storage, progress=False)
+        rows: dict[str, Any] = {"evaluations": found.evaluations}
+        for bits in BITS:
+            metrics = score(corrected(graph, found.plan(bits=bits), task.calibration))
+            rows[f"{bits} bits"] = {m: round(v - fp32[m], 5) for m, v in metrics.items()}
+        figures[", ".join(added) or "none"] = rows
+    return figures
 
 
 def plans(graph: GraphModule, format: str, data: Any) -> dict[str, quire.Plan]:

@@ -37,15 +37,14 @@ def correct(graph: GraphModule, plan: Plan, calibration: Data) -> tuple[GraphMod
     correction does: docs/numerics.md. Raises `PlanError` where the plan or the data does not fit
     the graph, or a correction cannot be made.
     """
+    known = sites(graph)
     if graph.meta.get("quire_plan"):
         raise PlanError(
             "this graph has the casts of a plan already: give correct the graph that "
             "quire.capture made"
         )
-    known = sites(graph)
     pending = {tie for tie, entry in resolve(plan, known).items() if entry.is_pending}
-    corrector = Corrector(graph, calibration, pending)
-    return corrector.apply(plan)
+    return Corrector(graph, calibration, pending).apply(plan)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ class Corrector:
     """Corrections on one graph, whose parameters do not change meanwhile; each is made once.
 
     groups: the tie groups that will be asked for; None: all. Of each weight the second moment of
-        the inputs is kept, length x length in float64, from the first correction on.
+        the inputs is kept, length x length in float64, from the first correction on; and what
+        every correction gave, so that a search makes it once.
     values: {site: observed values}; None: they are observed when the first scale is asked for.
     """
 
@@ -186,7 +186,10 @@ class Corrector:
         for site, node in uses:
             found.setdefault(str(site.bias), []).append(node.name)
             if node.kwargs:
-                raise PlanError(f"{site.name}: {node.name} scales its bias, which none corrects")
+                raise PlanError(
+                    f"{site.name}: {node.name} scales its product or its bias, so that the bias "
+                    "cannot be corrected: leave out 'bias'"
+                )
         for name, calls in found.items():
             tensor = attribute(self._graph, name)
             held = self._graph.graph.find_nodes(op="get_attr")
