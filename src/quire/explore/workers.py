@@ -147,7 +147,7 @@ class Pool:
         self._crew.close()
 
     def _assign(self) -> None:
-        """Give what waits to idle workers; start others where there are too few."""
+        """Give what waits to idle workers; if there is more, start those that are lacking."""
         while self._waiting and self._idle:
             hand, key = self._idle.pop(), self._waiting.popleft()
             self._busy.append((hand, key))
@@ -155,9 +155,9 @@ class Pool:
                 hand.give(self._jobs[key])
             except LostError as lost:
                 self._lose(hand, lost)
-        room = self.slots - len(self._starting) - len(self._busy)
-        for _ in range(min(room, len(self._waiting) - len(self._starting))):
-            self._starting.append(self._crew.hire())
+        there = len(self._starting) + len(self._busy) + len(self._idle)
+        if self._waiting:
+            self._starting += [self._crew.hire() for _ in range(self.slots - there)]
 
     def _hear(self, hand: Hand) -> None:
         try:
