@@ -20,10 +20,10 @@ WEIGHTS = Path(__file__).parents[1] / "runs" / "digits.safetensors"
 Split = tuple[Tensor, Tensor]  # images as 16 patches of 4 pixels, (n, 16, 4); labels (n,)
 
 
-def load_splits(seed: int) -> tuple[Split, Split, Split]:
+def load_splits(seed: int, dtype: torch.dtype = torch.float32) -> tuple[Split, Split, Split]:
     """Train, validation and test: 1037, 400 and 360 of the images that scikit-learn brings."""
     images, labels = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
-    x = images.float().view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4) / 8 - 1
+    x = images.to(dtype).view(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4) / 8 - 1
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     train, validation, test = ((x[part], labels[part]) for part in order.split((1037, 400, 360)))
     return train, validation, test
@@ -44,7 +44,7 @@ class VisionTransformer(nn.Module):
         return self.classifier(self.norm(x).mean(1))
 
 
-def train(model: nn.Module, epochs: int, data: Split) -> None:
+def train(model: nn.Module, epochs: int, data: Split, rate: float = 4e-3) -> None:
     """Train in place, on images with noise."""
     images, labels = data
 
@@ -53,7 +53,7 @@ def train(model: nn.Module, epochs: int, data: Split) -> None:
         noisy = images[batch] + 0.5 * torch.randn(64, 16, 4)
         return functional.cross_entropy(model(noisy), labels[batch], label_smoothing=0.1)
 
-    fit(model, loss, steps=epochs * len(labels) // 64)
+    fit(model, loss, epochs * len(labels) // 64, rate)
 
 
 def score(model: nn.Module, data: Split) -> dict[str, float]:
@@ -63,15 +63,17 @@ def score(model: nn.Module, data: Split) -> dict[str, float]:
     return {"loss": functional.cross_entropy(logits, labels).item(), "accuracy": right.item()}
 
 
-def task(seed: int = 0, epochs: int = 80, weights: Path = WEIGHTS) -> Task:
+def task(
+    seed: int = 0, epochs: int = 80, weights: Path = WEIGHTS, dtype: torch.dtype = torch.float32
+) -> Task:
     """The model, trained once and then read from `weights`, scored on the validation split."""
-    data, validation, _ = load_splits(seed)
+    data, validation, _ = load_splits(seed, dtype)
     torch.manual_seed(seed)
-    model = VisionTransformer()
+    model = VisionTransformer().to(dtype)
     if not weights.exists():
         train(model, epochs, data)
         weights.parent.mkdir(parents=True, exist_ok=True)
         save_file(model.state_dict(), weights)
     model.load_state_dict(load_file(weights))
-    x, retrain = data[0], partial(train, data=data)
+    x, retrain = data[0], partial(train, data=data, rate=1e-3)  # from weights that are good
     return Task(model.eval(), (x[:2],), partial(score, data=validation), (x[:256],), retrain)
