@@ -65,11 +65,17 @@ def is_postgresql(storage: str) -> bool:
     return storage.startswith("postgresql")
 
 
+SERVERS: dict[str, RDBStorage] = {}
+"""The one storage of this process for each server, so that its connections serve every study."""
+
+
 def _open_postgresql(storage: str) -> BaseStorage:
     """Connections are tried before use, since the server may have been started anew."""
-    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
-    with _tables_in_turn(storage):
-        return get_storage(RDBStorage(storage, engine_kwargs=options))
+    if storage not in SERVERS:
+        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+        with _tables_in_turn(storage):
+            SERVERS[storage] = RDBStorage(storage, engine_kwargs=options)
+    return get_storage(SERVERS[storage])
 
 
 @contextmanager
@@ -87,7 +93,7 @@ LOST = (SQLAlchemyError, StorageInternalError)  # what Optuna raises where a dat
 
 @contextmanager
 def database_errors(storage: str) -> Generator[None]:
-    """The errors of a database as a StudyError."""
+    """The errors of a database as a StudyError; after the block its connections are closed."""
     try:
         yield
     except LOST as error:
@@ -97,6 +103,9 @@ def database_errors(storage: str) -> Generator[None]:
             f"storage {_without_password(storage)!r} fails: {problem}; what is in it is kept: the "
             "same search goes on once the database is there"
         ) from error
+    finally:
+        if storage in SERVERS:
+            SERVERS[storage].engine.dispose()
 
 
 def patiently(storage: str, act: Callable[[], T], again: Callable[[], object] = int) -> T:

@@ -23,6 +23,7 @@ from quire.explore.records import (
     read_trials,
 )
 from quire.explore.sensitivity import Sensitivities
+from quire.explore.storage import database_errors
 from quire.explore.trial import Trial
 from quire.precision import Plan
 
@@ -60,10 +61,11 @@ class Study:
         """The study of that name as it is stored; StudyError where there is none."""
         if "://" not in storage and not Path(storage).exists():
             raise StudyError(f"there is no study file {storage}")
-        stored = find_study(name, storage)
-        if stored is None:
-            raise StudyError(f"there is no study {name!r} in {storage}")
-        return cls.from_stored(stored)
+        with database_errors(storage):
+            stored = find_study(name, storage)
+            if stored is None:
+                raise StudyError(f"there is no study {name!r} in {storage}")
+            return cls.from_stored(stored)
 
     @classmethod
     def from_stored(
