@@ -390,6 +390,8 @@ def in_blocks(parameters: Mapping[str, int | bool | str]) -> bool:
 
 
 def _linear(p: Numbers) -> tuple[float, ...]:
+    """The first three are of products in logic, of at most 8 bits: 3 x 5 and 4 x 4 take more of it
+    than their bits say."""
     x = _Linear(p)
     outs, soft = p["M_OUT"], x.is_soft
     first = x.level_bits(1) if x.levels else 0
@@ -397,8 +399,11 @@ def _linear(p: Numbers) -> tuple[float, ...]:
     in_dsp = not soft and not p["HAS_SHIFT"]
     sums = outs * p["ACC_W"]
     scale_soft = x.has_scale_product and products(x.tree_w, p["SCALE_SIG_W"]) == 0
+    small, large = sorted((p["X_SIG_W"], p["W_SIG_W"]))
     return (
-        x.products * p["X_SIG_W"] * p["W_SIG_W"] * soft,
+        x.products * small * large * soft,
+        x.products * (large - 3) * (small == 3) * soft,
+        x.products * (small > 3) * soft,
         x.products
         * _shifter(p["ALIGNED_W"], p["X_SIG_W"] + p["W_SIG_W"], x.reach)
         * p["HAS_SHIFT"],

@@ -81,6 +81,34 @@ def _linear_alike(r: random.Random) -> Point:
     }
 
 
+def _linear_wide(r: random.Random) -> Point:
+    """Many lanes in and integers of few bits, as layers of a fast design have them."""
+    x, w = r.choice(((2, 2), (2, 4), (3, 3), (4, 3), (3, 5), (4, 4), (5, 3), (4, 8), (6, 6), (8, 7)))
+    m_in, m_out = r.choice(((8, 1), (11, 1), (16, 1), (22, 1), (32, 1), (8, 2), (11, 2), (16, 2)))
+    k_beats = r.choice((2, 3, 6))
+    return {
+        **_linear(r),
+        "K_BEATS": k_beats,
+        "K_LAST": r.choice((m_in, m_in // 2)),
+        "GROUPS": r.choice((16, 32, 64)),
+        "M_IN": m_in,
+        "M_OUT": m_out,
+        "INPUT_MAJOR": 0,
+        "X_SIG_W": x,
+        "X_SHIFT_W": 1,
+        "X_SCALE_W": 1,
+        "W_SIG_W": w,
+        "W_SHIFT_W": 1,
+        "HAS_SHIFT": 0,
+        "ALIGNED_W": x + w,
+        "HAS_SCALE": 0,
+        "SCALE_SIG_W": 2,
+        "SCALE_SHIFT_W": 1,
+        "BLOCK_BEATS": 1,
+        "ACC_W": x + w + (k_beats * m_in).bit_length(),
+    }
+
+
 def _lanes(r: random.Random) -> int:
     return r.choice((1, 2, 4))
 
@@ -283,7 +311,9 @@ SWEEPS: Mapping[str, Callable[[], list[Point]]] = {
     "quire_fifo": _drawn(12, _fifo),
     "quire_fork": lambda: [{"N": n, "WIDTH": w} for n, w in ((2, 8), (3, 40), (2, 100), (5, 8))],
     "quire_join": lambda: [{"N": n, "WIDTH": w} for n, w in ((2, 16), (3, 40), (5, 100))],
-    "quire_linear": lambda: _drawn(26, _linear)() + _drawn(14, _linear_alike)(),
+    "quire_linear": lambda: (
+        _drawn(26, _linear)() + _drawn(14, _linear_alike)() + _drawn(24, _linear_wide)()
+    ),
     "quire_lookup": _drawn(8, _lookup),
     "quire_mul": _drawn(8, _mul),
     "quire_register": lambda: [{"WIDTH": w} for w in (1, 8, 20, 64, 200)],
