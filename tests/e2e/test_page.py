@@ -303,6 +303,13 @@ def test_a_click_on_a_prediction_shows_its_plan(explained: webdriver.Chrome):
     assert "Rank correlation 1.00" in explained.find_element(By.ID, "prediction-note").text
 
 
+def test_the_columns_are_of_a_length(explained: webdriver.Chrome):
+    lengths = explained.execute_script(
+        "return ['.main', '.side'].map((name) => document.querySelector(name).offsetHeight);"
+    )
+    assert abs(lengths[0] - lengths[1]) < 420  # less than any section with a plot
+
+
 def test_sections_without_data_are_hidden(browser: webdriver.Chrome):
     for name in ("model-section", "prediction-section"):
         assert not browser.find_element(By.ID, name).is_displayed()

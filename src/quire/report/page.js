@@ -352,6 +352,18 @@ function drawTensor() {
   draw("distribution", tensor.plot);
 }
 
+/** Let the columns be of a length: of large models the costs go to the side, of small ones what is
+ * last there goes below the costs. */
+function balance() {
+  const [main, side] = [document.querySelector(".main"), document.querySelector(".side")];
+  const cost = element("cost-section");
+  if (main.offsetHeight - cost.offsetHeight > side.offsetHeight) element("limits-section").after(cost);
+  for (const section of [...side.children].reverse().filter((child) => !child.hidden)) {
+    if (main.offsetHeight + section.offsetHeight > side.offsetHeight) break;
+    main.append(section);
+  }
+}
+
 function drawAll() {
   showPlan();
   draw("progress", study.progress);
@@ -370,6 +382,8 @@ makeModel();
 element("tensor-section").hidden = study.tensors.length === 0;
 study.tensors.forEach((tensor) => add(element("tensor"), "option", tensor.name));
 drawAll();
+balance();
+drawAll();  // to the new widths
 element("front").on("plotly_click", (event) => {
   const point = event.points.find((candidate) => candidate.customdata !== undefined);
   if (point) select(point.customdata);
