@@ -18,6 +18,8 @@ from quire import cli
 from quire.explore import Study, Task, sensitivity
 from quire.formats import presets
 from quire.formats.registry import EXAMPLES
+from quire.graph import capture
+from quire.hardware import DesignCosts
 from quire.precision import Plan
 from quire.software.measure import Figures
 
@@ -232,7 +234,7 @@ def test_sensitivity_names_what_is_wrong(main: Main, more: str, words: str) -> N
 
 
 def test_search_can_start_from_the_front_of_the_program(main: Main, tmp_path: Path) -> None:
-    code, _, _ = main(*SEARCH.split(), "--trials", "10", "--start", "front")
+    code, _, _ = main(*SEARCH.split(), "--trials", "30", "--start", "front")
     assert code == 0
     written = json.loads((tmp_path / "study.json").read_text())
     found = sensitivity(Task.resolve("cli_demo:task"), FORMATS, progress=False)
@@ -268,6 +270,33 @@ def test_search_writes_plan_results_and_table(main: Main, tmp_path: Path) -> Non
     code, output, _ = main("report", "study.json", "-o", "page.html")
     assert code == 0
     assert "uniform mxint4" in (tmp_path / "page.html").read_text()
+
+
+def test_search_by_the_resources_of_a_circuit(main: Main, tmp_path: Path) -> None:
+    asked = "-f fixed(4..6,fitted) -o error=min -o area=min -l DSP=0 --rate 1e6 --trials 12"
+    code, output, _ = main("search", "cli_demo:task", *asked.split())
+    assert code == 0
+    study = Study.load("search", str(tmp_path / "study.journal"))
+    found = Task.resolve("cli_demo:task")
+    graph = capture(found.model, found.example_inputs)
+    best = study.best_trial()
+    costs = DesignCosts(found.example_inputs, rate=1e6)(graph)(best.plan)
+    assert costs["DSP"] == 0
+    assert {name: best.metrics[name] for name in costs} == costs
+    assert "interval" in output
+    code, _, errors = main("search", "cli_demo:task", *asked.split(), "--device", "NVIDIA H200")
+    assert code == 2
+    assert "give --rate, for a circuit, or --device, for a GPU" in " ".join(errors.split())
+
+
+def test_search_by_the_time_on_a_gpu(main: Main, tmp_path: Path) -> None:
+    code, _, _ = main(*SEARCH.split(), "--trials", "6", "--device", "NVIDIA H200")
+    assert code == 0
+    study = Study.load("search", str(tmp_path / "study.journal"))
+    assert all(trial.metrics["microseconds"] > 0 for trial in study.trials)
+    code, _, errors = main(*SEARCH.split(), "--device", "abacus")
+    assert code == 2
+    assert "no times of 'abacus'" in " ".join(errors.split())
 
 
 @pytest.mark.parametrize(

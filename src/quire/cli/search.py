@@ -12,7 +12,8 @@ from quire.cli.watch import follow
 from quire.errors import StudyError
 
 if TYPE_CHECKING:
-    from quire.explore import Study
+    from quire.explore import Study, Task
+    from quire.explore.workbench import Costs
 
 FORMATS = typer.Option(
     "--format",
@@ -62,13 +63,26 @@ Storage = Annotated[
 Sampler = Annotated[
     str,
     typer.Option(
-        help="guided, program, tpe, nsga2, random, grid, or a class name of optuna.samplers."
+        help="program, guided, tpe, nsga2, random, grid, or a class name of optuna.samplers."
     ),
 ]
 Start = Annotated[
     str,
     typer.Option(
         help="front: first the plans of the integer program; uniform: the uniform plans alone."
+    ),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(
+        help="Samples a second of a circuit: LUT, DSP, BRAM, area and cycles of each plan at that "
+        "rate are costs too, for --objective and --limit."
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="A GPU such as 'NVIDIA H200': device_memory and microseconds of each plan are costs."
     ),
 ]
 SearchSites = Annotated[
@@ -92,8 +106,11 @@ def search(
     join: Annotated[
         bool, typer.Option("--join", help="Search beside others that join the study.")
     ] = False,
-    sampler: Sampler = "guided",
+    sampler: Sampler = "program",
     start: Start = "uniform",
+    rate: Rate = None,
+    clock: Annotated[float, typer.Option(help="Hz of the circuit.")] = 200e6,
+    device: Device = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     qat_epochs: Annotated[
         int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
@@ -153,6 +170,7 @@ def search(
         seed=seed,
         qat_epochs=qat_epochs,
         qat_best=qat_best,
+        costs=_costs(resolved, rate, clock, device),
     )
     tensors = sample_tensors(resolved, study.best()) if study.feasible else []
     study.save(results, tensors=tensors)
@@ -190,6 +208,22 @@ def report(
             "`quire emit`"
         )
     out.print(f"page: {output}", highlight=False)
+
+
+def _costs(task: "Task", rate: float | None, clock: float, device: str | None) -> "Costs | None":
+    """What a search is told of circuits or of a GPU."""
+    if rate is not None and device is not None:
+        raise StudyError("give --rate, for a circuit, or --device, for a GPU, not both")
+    if device is not None:
+        from quire.software import device_costs
+
+        return device_costs(device)
+    if rate is None:
+        return None
+    from quire.hardware import DesignCosts
+
+    data = task.example_inputs if task.calibration is None else task.calibration
+    return DesignCosts(data, rate=rate, clock=clock)
 
 
 def _show_search(study: "Study", plan: Path, results: Path) -> None:

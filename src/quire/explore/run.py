@@ -55,7 +55,7 @@ def search(
     ray: str | None = None,
     storage: str = "study.journal",
     join: bool = False,
-    sampler: str | BaseSampler = "guided",
+    sampler: str | BaseSampler = "program",
     start: str = "uniform",
     sensitivities: Sensitivities | None = None,
     seed: int = 0,
@@ -85,18 +85,20 @@ def search(
     storage: a file for Optuna's journal; or a URL: sqlite:///FILE, for one search at a time, or
         postgresql+psycopg://USER@HOST/DATABASE, for searches on many machines.
     join: work on the study beside other searches that join it, until it has `trials` trials in all.
-    sampler: "guided" (`quire.explore.guided`), "program" (`quire.explore.refine`), "tpe", "nsga2",
+    sampler: "program" (`quire.explore.refine`), "guided" (`quire.explore.guided`), "tpe", "nsga2",
         "random", "grid", a class name of `optuna.samplers`, or an Optuna sampler.
     start: "front": after the uniform plans those of the integer program, 20 within the limits where
         an objective is a cost, else one, and the sampler goes on from there; "program" always does.
     sensitivities: what `quire.sensitivity` gave for this task, which the program and "program" go
-        by; None: they are measured on the calibration data, choices that are dominated left out.
+        by; None: they are measured on the calibration data, choices that are dominated left out, or
+        scored to first order where that would take more runs than `trials`.
     qat_epochs: epochs that the task's `train` gives each plan before it is evaluated; the trained
         weights are not kept: train `quantize(graph, study.best())` again.
     qat_best: train only so many plans, the first of the front at the end of the search. Each is
         one trial more, with the label "qat" and the epochs, which `trials` does not count.
-    costs: called with the captured graph, gives a function from a plan to more costs by name, such
-        as `quire.software.device_costs("NVIDIA H200")`.
+    costs: called with the captured graph, gives a function from a plan to more costs by name:
+        `quire.hardware.DesignCosts(x, rate=1e6)`, `quire.software.device_costs("NVIDIA H200")`, or
+        one of the user's own.
     on_trial: called with each trial of this search after it has been stored.
 
     A trial whose `evaluate` raises, or returns what is no finite number, fails with its message,
@@ -118,7 +120,7 @@ def search(
     every = 0 if qat_best else qat_epochs
     bench = Workbench(task, every, clock, costs)
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
-    terrain = Terrain(space, goal, bench.costs)
+    terrain = Terrain(space, goal, bench.costs, progress)
     with ExitStack() as stack:
         stack.enter_context(optuna_quiet())
         stack.enter_context(database_errors(storage))
@@ -133,7 +135,7 @@ def search(
                 by = terrain.named_costs
                 try:
                     found = sensitivities or measure(
-                        bench, terrain.tables, storage, "kl", by, progress, hired
+                        bench, terrain.tables, storage, "kl", by, progress, hired, trials
                     )
                 except KeyboardInterrupt:
                     return Study.from_stored(stored, interrupted=True)

@@ -165,8 +165,12 @@ def measure(
     prune: Sequence[str] = PRUNED_BY,
     progress: bool = True,
     workers: Workers | None = None,
+    most: int | None = None,
 ) -> Sensitivities:
-    """`sensitivity` for a model and a space that are there already."""
+    """`sensitivity` for a model and a space that are there already.
+
+    most: first-order scores stand for isolated changes if more of them would have to be measured.
+    """
     space = tables.space
     for cost in prune:
         if cost not in tables.least:
@@ -177,7 +181,9 @@ def measure(
         meter.score()
     if kind != "fisher" and prune:
         scores = padded(matrix(space, meter.scores.values), math.inf)
-        choices = undominated(tables, scores, [tables[cost] for cost in prune])
+        parts = [table for cost in prune for table in tables.parts(cost)]
+        choices = undominated(tables, scores, parts)
+        kind = "fisher" if most is not None and len(choices) > most else kind
     if kind != "fisher":
         meter.isolate(choices)
     return Sensitivities(
