@@ -40,6 +40,8 @@ needs:
 	@lacks=0; for need in chromium:chromium chromedriver:chromium-driver; do \
 	  command -v "$${need%%:*}" >/dev/null || { lacks=1; \
 	    echo "lacks $${need%%:*}: apt-get install -y $${need##*:}"; }; done; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v postgres >/dev/null || { \
+	  lacks=1; echo "lacks postgres: apt-get install -y postgresql"; }; \
 	[ -x "$${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] || command -v nvcc >/dev/null || \
 	  echo "lacks nvcc, so no CUDA source is compiled: install CUDA 12.5 or newer"; exit $$lacks
 

@@ -30,15 +30,16 @@ torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
 x = torch.randn(16, 32)
 y = model(x).detach()
-log = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 
 def write(kind, **what):
+    log = os.open("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.write(log, (json.dumps({"kind": kind, **what}) + "\\n").encode())
     os.fsync(log)
+    os.close(log)
 
 def evaluate(q):
     error = float((q(x) - y).square().mean())
-    write("evaluated", error=error)
+    write("evaluated", error=error, pid=os.getpid())
     return {"error": error}
 
 def finished(trial):
@@ -49,15 +50,15 @@ search(
     ["mxint3", "mxint4", "mxint6", "mxint8", "mxfp4"],
     {"error": "min", "bits": "min"},
     limits={"bits": 7.0}, trials=int(sys.argv[1]), sampler="random", progress=False,
-    storage=sys.argv[2], on_trial=finished,
+    storage=sys.argv[2], on_trial=finished, **json.loads(sys.argv[3]),
 )
 """
 
 
-def start(folder: Path, storage: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, storage: str, **options: Any) -> subprocess.Popen[bytes]:
     (folder / "killed_search.py").write_text(SEARCH)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "killed_search.py", str(TRIALS), storage]
+    command = [sys.executable, "killed_search.py", str(TRIALS), storage, json.dumps(options)]
     return subprocess.Popen(command, cwd=folder, env=environment)
 
 
@@ -72,7 +73,7 @@ def kill_after(process: subprocess.Popen[bytes], folder: Path, lines: int, delay
     """Kill the search some time after it has written that many lines more."""
     path = folder / "log"
     before = path.stat().st_size if path.exists() else 0
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not path.exists() or path.read_bytes()[before:].count(b"\n") < lines:
         assert process.poll() is None, "the search ended by itself"
         assert time.monotonic() < deadline, "the search does not start"
@@ -96,32 +97,74 @@ def check_stored(folder: Path, storage: str, kills: int) -> None:
     assert len(plans) == len(trials)
 
 
-SQLITE = pytest.param("sqlite:///study.db", marks=pytest.mark.nightly)
+CASES = [
+    pytest.param("study.journal", {}, id="journal"),
+    pytest.param("sqlite:///study.db", {}, id="sqlite", marks=pytest.mark.nightly),
+    pytest.param("study.journal", {"workers": 2}, id="workers", marks=pytest.mark.nightly),
+]
 
 
-@pytest.mark.parametrize("url", ["study.journal", SQLITE])
-def test_no_finished_trial_is_lost_or_repeated(tmp_path: Path, url: str) -> None:
+@pytest.mark.parametrize(("url", "options"), CASES)
+def test_no_finished_trial_is_lost_or_repeated(
+    tmp_path: Path, url: str, options: dict[str, Any]
+) -> None:
     storage = url.replace("study", str(tmp_path / "study"))
     rng = random.Random(url)
     for kill in range(1, KILLS + 1):
-        process = start(tmp_path, storage)
+        process = start(tmp_path, storage, **options)
         kill_after(process, tmp_path, rng.randrange(1, 30), rng.random() * 0.01)
         if read_log(tmp_path, "finished"):
             check_stored(tmp_path, storage, kill)
-    assert start(tmp_path, storage).wait() == 0
+    assert start(tmp_path, storage, **options).wait() == 0
     check_stored(tmp_path, storage, KILLS)
+    check_complete(storage)
+    at_work = options.get("workers", 1)  # a kill costs the evaluations that it falls into
+    assert TRIALS <= len(read_log(tmp_path, "evaluated")) <= TRIALS + KILLS * at_work
+
+
+def check_complete(storage: str) -> None:
     records = optuna.load_study(study_name="search", storage=open_storage(storage)).trials
     assert [record.number for record in records] == list(range(TRIALS))
     assert {record.state for record in records} == {TrialState.COMPLETE}
-    evaluated = len(read_log(tmp_path, "evaluated"))
-    assert TRIALS <= evaluated <= TRIALS + KILLS  # a kill costs the evaluation it falls into
+
+
+@pytest.mark.nightly
+def test_workers_that_are_killed_cost_what_they_were_at(tmp_path: Path) -> None:
+    storage = str(tmp_path / "study.journal")
+    process = start(tmp_path, storage, workers=2)
+    for kill in range(1, KILLS + 1):
+        while len(read_log(tmp_path, "evaluated")) < 20 * kill:
+            assert process.poll() is None
+            time.sleep(0.001)
+        os.kill(read_log(tmp_path, "evaluated")[-1]["pid"], signal.SIGKILL)
+    assert process.wait() == 0
+    check_stored(tmp_path, storage, 0)
+    check_complete(storage)
+    evaluated = read_log(tmp_path, "evaluated")
+    pids = {record["pid"] for record in evaluated}
+    assert KILLS + 1 <= len(pids) <= KILLS + 2  # the last of them may come too late
+    assert TRIALS <= len(evaluated) <= TRIALS + KILLS
+
+
+@pytest.mark.nightly
+def test_searches_that_join_and_are_killed_share_the_trials(tmp_path: Path) -> None:
+    storage, rng = str(tmp_path / "study.journal"), random.Random(0)
+    searches = [start(tmp_path, storage, join=True) for _ in range(2)]
+    for _ in range(KILLS):
+        kill_after(searches.pop(0), tmp_path, rng.randrange(4, 20), rng.random() * 0.01)
+        searches.append(start(tmp_path, storage, join=True))
+    assert [search.wait() for search in searches] == [0, 0]
+    trials = Study.load("search", storage).trials
+    assert len({json.dumps(trial.formats) for trial in trials}) == len(trials) == TRIALS
+    check_complete(storage)
+    assert TRIALS <= len(read_log(tmp_path, "evaluated")) <= TRIALS + KILLS
 
 
 def test_ctrl_c_ends_with_a_summary(tmp_path: Path) -> None:
     storage = str(tmp_path / "study.journal")
     (tmp_path / "killed_search.py").write_text(SEARCH)
     process = subprocess.Popen(
-        [sys.executable, "killed_search.py", "100000", storage],
+        [sys.executable, "killed_search.py", "100000", storage, "{}"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
