@@ -282,6 +282,8 @@ def test_the_cost_by_layer_is_that_of_the_plan(explained: webdriver.Chrome):
     # The input that both products share is held once.
     shared = {"layers.0.fc1": 32 * 8.25 / 8, "layers.0.gate": 0, "head": 16 * 4.5 / 8}
     assert activations == ["activations", shared]
+    pick(explained, 0)  # fp32
+    assert explained.execute_script(read)[0][1]["head"] == 64 * 4
     Select(explained.find_element(By.ID, "cost")).select_by_visible_text("LUT")
     assert explained.execute_script(read) == [
         ["LUT", {"layers.0.fc1": 120, "layers.0.gate": 130, "head": 40}]

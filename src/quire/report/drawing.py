@@ -84,12 +84,17 @@ def drawing(model: Model) -> list[dict[str, Any]]:
     ]
 
 
+def block_of(name: str) -> str:
+    """The block of a box or a site; empty where it is in none."""
+    found = BLOCK.match(name)
+    return found[0] if found else ""
+
+
 def rows_of(boxes: Sequence[Box]) -> list[Row]:
     """The boxes by block, in order; one without a block that joins values stays where it is."""
     rows: list[Row] = []
     for index, box in enumerate(boxes):
-        found = BLOCK.match(box.name)
-        block = found[0] if found else ""
+        block = block_of(box.name)
         joins = bool(rows) and not block and not box.sites and box.op not in ("input", "output")
         is_full = bool(rows) and not block and len(rows[-1].boxes) >= LONGEST
         if not rows or (rows[-1].block != block and not joins) or is_full:
@@ -105,8 +110,7 @@ def _svg(model: Model, row: Row) -> str:
     for source, target, words in model.edges:
         if target in inside:
             if source not in spots:
-                port = Node(model.boxes[source].name, "port", width=0.0)
-                spots = {source: _port(port.name), **spots}
+                spots = {source: _port(model.boxes[source].name), **spots}
             lines.append(Line([spots[source], spots[target]], words))
     nodes = list(spots.values())
     set_layers(nodes, lines)

@@ -201,22 +201,18 @@ function bought({ metric, wider, gain }) {
   return ` With ${metric.replaceAll("_", " ")} up to ${number(wider)}, the least predicted loss would be ${words}.`;
 }
 
-/** The layer that a site belongs to: its name without the operand. */
-const layerOf = (site) => site.name.slice(0, site.name.lastIndexOf("."));
-
-/** The block of a layer, for models with more layers than bars can be read. */
-const blockOf = (layer) => (layer.match(/^(?:.*?\.)?\d+(?=\.)/) ?? [layer])[0];
-
-/** {layer: [weights, activations]} of a plan in bytes; a tied tensor counts once. */
+/** {layer: [weights, activations]} of a plan in bytes, or of blocks where there are more layers than
+ * bars can be read. A tied tensor counts once, and what the plan does not name is fp32. */
 function bytesByLayer(trial) {
-  const layers = [...new Set(study.sites.map(layerOf))];
-  const name = layers.length > MOST_BARS ? (site) => blockOf(layerOf(site)) : layerOf;
+  const layers = new Set(study.sites.map((site) => site.layer));
+  const name = (site) => (layers.size > MOST_BARS ? site.block : site.layer);
   const bytes = new Map(study.sites.map((site) => [name(site), [0, 0]]));
   const names = new Set(study.sites.map((site) => site.name));
   study.sites.forEach((site, i) => {
-    if (trial.plan[i] < 0 || (site.tie !== site.name && names.has(site.tie))) return;
+    if (site.tie !== site.name && names.has(site.tie)) return;
     const kind = ["weight", "bias"].includes(site.role) ? 0 : 1;
-    bytes.get(name(site))[kind] += (site.elements * bitsAt(site, trial.plan[i])) / 8;
+    const bits = trial.plan[i] < 0 ? 32 : bitsAt(site, trial.plan[i]);
+    bytes.get(name(site))[kind] += (site.elements * bits) / 8;
   });
   return bytes;
 }
@@ -266,7 +262,7 @@ function fillMapWords() {
   const plan = '<span class="plan-name"></span>';
   element("map-head").textContent = study.heat ? "Sensitivities" : "Sites and formats";
   element("map-note").innerHTML = study.heat ?
-    `What each format costs the outputs where it stands at one site alone (<span id="heat-unit"></span>; the scale is logarithmic). Blank: not measured, since another format is as small and better. A ring marks what ${plan} takes.` :
+    `What each format costs the outputs where it stands at one site alone (<span id="heat-unit"></span>; the scale is logarithmic). Blank: not measured, since another format is no larger and better there, or the site cannot take it. A ring marks what ${plan} takes.` :
     `The format of every site in ${plan}; a stronger colour means more bits per value.`;
   if (study.heat) element("heat-unit").textContent = study.heat.unit;
 }

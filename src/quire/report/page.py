@@ -7,7 +7,7 @@ from quire.errors import StudyError
 from quire.formats import parse
 from quire.report import assets
 from quire.report.distribution import distribution
-from quire.report.drawing import drawing
+from quire.report.drawing import block_of, drawing
 from quire.report.figures import (
     axes,
     brief,
@@ -94,6 +94,8 @@ def _plans(results: StudyResults) -> dict[str, Any]:
                 "shape": s.shape,
                 "elements": s.elements,
                 "tie": s.tie,
+                "layer": (layer := s.name.rpartition(".")[0]),
+                "block": block_of(s.name) or layer,
                 "bits": [s.bits.get(name, bits) for name, bits in formats.items()],
             }
             for s in sites

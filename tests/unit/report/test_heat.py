@@ -61,6 +61,9 @@ def test_the_page_is_given_columns_by_format_and_rows_by_site() -> None:
         "layers.0.fc1.weight",
         "layers.0.fc1.input",
     ]
+    places = {site["name"]: (site["layer"], site["block"]) for site in data["sites"]}
+    assert places["layers.0.fc1.input"] == ("layers.0.fc1", "layers.0")
+    assert places["head.weight"] == ("head", "head")
     bits = {site["name"]: site["bits"] for site in data["sites"]}
     assert bits["head.input"] == [4.5, 8.5]
     assert bits["layers.0.gate.input"] == [4.25, 8.25]  # on long rows, as the study does not say
