@@ -284,6 +284,9 @@ def test_search_by_the_resources_of_a_circuit(main: Main, tmp_path: Path) -> Non
     assert costs["DSP"] == 0
     assert {name: best.metrics[name] for name in costs} == costs
     assert "interval" in output
+    layers = json.loads((tmp_path / "study.json").read_text())["layers"]
+    assert {"m0", "m2"} < set(layers)
+    assert sum(layer["LUT"] for layer in layers.values()) == best.metrics["LUT"]
     code, _, errors = main("search", "cli_demo:task", *asked.split(), "--device", "NVIDIA H200")
     assert code == 2
     assert "give --rate, for a circuit, or --device, for a GPU" in " ".join(errors.split())

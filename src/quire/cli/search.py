@@ -72,6 +72,18 @@ Start = Annotated[
         help="front: first the plans of the integer program; uniform: the uniform plans alone."
     ),
 ]
+Join = Annotated[bool, typer.Option("--join", help="Search beside others that join the study.")]
+QatEpochs = Annotated[
+    int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
+]
+QatBest = Annotated[
+    int | None,
+    typer.Option(help="Train only so many plans, the first of the front, after the search."),
+]
+ResultsFile = Annotated[Path, typer.Option(help="Where the results go, for `quire report`.")]
+Watching = Annotated[
+    bool, typer.Option("--watch", help="Search nothing: follow the study that another runs.")
+]
 Rate = Annotated[
     float | None,
     typer.Option(
@@ -103,31 +115,19 @@ def search(
     storage: Storage = "study.journal",
     workers: Workers = None,
     ray: Ray = None,
-    join: Annotated[
-        bool, typer.Option("--join", help="Search beside others that join the study.")
-    ] = False,
+    join: Join = False,
     sampler: Sampler = "program",
     start: Start = "uniform",
     rate: Rate = None,
     clock: Annotated[float, typer.Option(help="Hz of the circuit.")] = 200e6,
     device: Device = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
-    qat_epochs: Annotated[
-        int, typer.Option(help="Epochs that train() gives each plan; weights are not kept.")
-    ] = 0,
-    qat_best: Annotated[
-        int | None,
-        typer.Option(help="Train only so many plans, the first of the front, after the search."),
-    ] = None,
+    qat_epochs: QatEpochs = 0,
+    qat_best: QatBest = None,
     plan: Annotated[Path, typer.Option(help="Where the best plan goes.")] = Path("plan.json"),
-    results: Annotated[Path, typer.Option(help="Where the results go, for `quire report`.")] = Path(
-        "study.json"
-    ),
+    results: ResultsFile = Path("study.json"),
     csv: Annotated[Path | None, typer.Option(help="Where a table of the trials goes.")] = None,
-    watch: Annotated[
-        bool,
-        typer.Option("--watch", help="Search nothing: follow the study that another runs."),
-    ] = False,
+    watch: Watching = False,
 ) -> None:
     """Search for the best format at every site of a task's model.
 
@@ -153,6 +153,7 @@ def search(
     for path in (plan, results, *([csv] if csv else [])):
         check_folder(path)
     resolved = Task.resolve(task)
+    costs = _costs(resolved, rate, clock, device)
     study = run_search(
         resolved,
         format,
@@ -170,10 +171,10 @@ def search(
         seed=seed,
         qat_epochs=qat_epochs,
         qat_best=qat_best,
-        costs=_costs(resolved, rate, clock, device),
+        costs=costs,
     )
     tensors = sample_tensors(resolved, study.best()) if study.feasible else []
-    study.save(results, tensors=tensors)
+    study.save(results, tensors=tensors, layers=_layers(study, resolved, costs))
     if csv is not None:
         study.save_csv(csv)
     if study.feasible:
@@ -224,6 +225,23 @@ def _costs(task: "Task", rate: float | None, clock: float, device: str | None) -
 
     data = task.example_inputs if task.calibration is None else task.calibration
     return DesignCosts(data, rate=rate, clock=clock)
+
+
+def _layers(study: "Study", task: "Task", costs: object) -> dict[str, dict[str, float]]:
+    """What each layer of the best plan's circuit takes, where the search knew of a circuit."""
+    if costs is None or not study.feasible:
+        return {}
+    from quire.graph import capture
+    from quire.hardware import DesignCosts
+
+    if not isinstance(costs, DesignCosts):  # of a GPU
+        return {}
+    graph = capture(task.model, task.example_inputs)
+    used = costs.cost(graph, study.best()).layers
+    return {
+        layer: {name: float(getattr(found, name)) for name in ("LUT", "FF", "DSP", "BRAM")}
+        for layer, found in used.items()
+    }
 
 
 def _show_search(study: "Study", plan: Path, results: Path) -> None:
