@@ -15,6 +15,8 @@ from quire.precision.corrections import CORRECTIONS
 from quire.precision.legal import is_legal
 
 OTHERS = [
+    "block(fixed(3,0),size=1,scale=fp8_e4m3)",
+    "block(fixed(4,2),size=200,scale=pow2(8))",
     "bfp(3,scale_bits=4,size=5,bias=2)",
     'block(fp4_e2m1,size="tensor",scale=pow2(8))',
     'block(binary,size="all",scale=bf16)',

@@ -30,9 +30,10 @@ VERSION = 1
 class Plan(MutableMapping[str, Entry]):
     """A mutable mapping {site: entry}, in the order in which entries were made.
 
-    `plan[site] = "mxint4"` makes an entry of a string or a `Format`. Sites that share one tensor
-    (a tie group) have one entry: any member's counts for all, and two that differ are an error.
-    An operand of a product without an entry is fp32.
+    `plan[site] = "mxint4"` makes an entry of a string or a `Format`; "mxint4+gptq" names a
+    correction too, which `quire.correct` makes before the plan is applied. Sites that share one
+    tensor (a tie group) have one entry: any member's counts for all, and two that differ are an
+    error. An operand of a product without an entry is fp32.
     """
 
     def __init__(self, entries: Mapping[str, EntryLike] | None = None) -> None:

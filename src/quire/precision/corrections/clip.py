@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from quire.formats import Block, Format
+from quire.formats import Format
 from quire.graph.sites import Site
 from quire.precision.corrections.base import Correction, Option, Options
 from quire.precision.corrections.layer import Layer
@@ -64,25 +64,23 @@ def _shares(options: Options) -> Iterator[float]:
 
 
 def _clamped(layer: Layer, weight: Tensor, share: float) -> Tensor:
+    """The weight with each block clamped to a share of its range."""
     blocks = layer.by_block(weight)
-    block = layer.format
-    assert isinstance(block, Block)
-    if block.zero_point:
+    if layer.block is not None and layer.block.zero_point:
         low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
     else:
         high = blocks.abs().amax(-1, keepdim=True)
         low = -high
-    if layer.is_coupled and block.tensor_scale is None:
+    if layer.is_one_block:
         low, high = low.min(), high.max()
     return layer.from_blocks(blocks.clamp(share * low, share * high))
 
 
 def _block_errors(layer: Layer, weight: Tensor, importance: Tensor) -> Tensor:
-    """The error of each block, (groups, rows, blocks, 1); of the tensor where one scale serves."""
+    """The error of each block, (groups, rows, blocks, 1), or of the only one, ()."""
     error = (layer.cast(weight).double() - layer.weight.double()).square() * importance
     blocks = layer.by_block(error).sum(-1, keepdim=True)
-    single = layer.is_coupled and isinstance(layer.format, Block) and not layer.format.tensor_scale
-    return blocks.sum() if single else blocks
+    return blocks.sum() if layer.is_one_block else blocks
 
 
 def _takes(site: Site, entry: Entry) -> bool:

@@ -39,7 +39,7 @@ def compensate(layer: Layer, weight: Tensor, options: Options) -> Tensor:
     shift = weight.double() - rest  # what an earlier correction changed sets the scales too
     rounded = torch.empty_like(rest)
     tensor_scale = _tensor_scale(layer, weight)
-    step = layer.size if layer.size > 1 else WIDTH
+    step = WIDTH if layer.block is None else layer.size
     length = rest.shape[-1]
     for start in range(0, length, step):
         stop = min(start + step, length)
@@ -105,10 +105,9 @@ def _round_columns(
 
 def _grid(layer: Layer, block: Tensor, tensor_scale: Tensor | None) -> _Grid:
     """The grid of a block (groups, rows, size) as the cast finds it."""
-    format = layer.format
-    if not isinstance(format, Block) or layer.scale is not None:
+    format, whole = layer.block, layer.is_one_block
+    if format is None:
         return _Grid(layer, layer.scale, None)
-    whole = format.size == WHOLE_TENSOR
     carried = block.to(format.carrier(block.dtype).dtype)
     (blocks,) = split_blocks(carried, 2, WHOLE_TENSOR if whole else WHOLE_AXIS)
     found = format.rule.find(blocks, tensor_scale)
@@ -133,8 +132,9 @@ def _pins(block: Tensor, format: Block) -> Tensor:
 
 
 def _tensor_scale(layer: Layer, weight: Tensor) -> Tensor | None:
-    format = layer.format
-    if not isinstance(format, Block) or layer.scale is not None:
+    """The scale of the whole weight below which those of its blocks lie, where there is one."""
+    format = layer.block
+    if format is None:
         return None
     return format.rule.tensor_scale(weight.to(format.carrier(weight.dtype).dtype))
 

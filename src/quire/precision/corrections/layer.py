@@ -48,20 +48,28 @@ class Layer:
         return torch.where((after < before)[..., None], new, old)
 
     @property
+    def block(self) -> Block | None:
+        """The format, where the cast finds its scales in the data."""
+        return self.format if isinstance(self.format, Block) and self.scale is None else None
+
+    @property
+    def is_one_block(self) -> bool:
+        """Whether one scale, found in the data, serves all rows."""
+        return self.block is not None and self.block.size == WHOLE_TENSOR
+
+    @property
     def is_coupled(self) -> bool:
         """Whether the cast of a row depends on the others."""
-        block = self.format
-        if not isinstance(block, Block) or self.scale is not None:
-            return False
-        return block.size == WHOLE_TENSOR or block.tensor_scale is not None
+        below = self.block is not None and self.block.tensor_scale is not None
+        return self.is_one_block or below
 
     @cached_property
     def size(self) -> int:
         """How many numbers of a row share a scale; one where the cast finds none in the data."""
         length = self.weight.shape[-1]
-        if not isinstance(self.format, Block) or self.scale is not None:
+        if self.block is None:
             return 1
-        size = self.format.size
+        size = self.block.size
         return length if size in (WHOLE_AXIS, WHOLE_TENSOR) else min(int(size), length)
 
     def by_block(self, values: Tensor) -> Tensor:
