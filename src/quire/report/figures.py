@@ -20,6 +20,12 @@ TITLES: Mapping[str, str] = {
     "memory": "memory (bytes)",
     "macs": "multiply-accumulates",
     "bitops": "bit operations (MACs × weight bits × activation bits)",
+    "area": "area (LUT, a DSP as several)",
+    "interval": "interval (cycles a sample)",
+    "latency": "latency (cycles)",
+    "rate": "samples a second",
+    "microseconds": "microseconds a step",
+    "device_memory": "memory on the device (bytes)",
 }
 LOG_RATIO = 4  # an axis whose largest value is this many times its smallest is logarithmic
 

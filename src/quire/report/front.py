@@ -19,7 +19,7 @@ def front(results: StudyResults) -> Figure:
     """
     across, up = axes(results)
     trials = complete(results)
-    baseline = [t for t in trials if t.baseline]
+    baseline = [t for t in results.trials if t.baseline and up in t.metrics]
     uniform = [t for t in trials if t.uniform and t not in baseline]
     best = [t for t in trials if t.number in results.front and t not in baseline]
     best.sort(key=lambda trial: trial.metrics[across])

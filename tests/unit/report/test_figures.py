@@ -50,6 +50,14 @@ def test_front_draws_fp32_where_it_is_near_enough(loss: float, drawn: bool):
     assert ("fp32" in [note["text"] for note in layout["annotations"]]) == drawn
 
 
+def test_front_draws_fp32_though_it_has_no_place_across():
+    baseline = next(t for t in RESULTS.trials if t.baseline)
+    other = dataclasses.replace(baseline, metrics={"loss": 0.09})  # no circuit, so no area
+    trials = tuple(other if t is baseline else t for t in RESULTS.trials)
+    layout = front(dataclasses.replace(RESULTS, trials=trials))["layout"]
+    assert [note["text"] for note in layout["annotations"]] == ["limit 4.5", "fp32"]
+
+
 def test_front_is_linear_where_a_limit_is_zero():
     limits = {"bits": 4.5, "loss": 0.0}
     layout = front(dataclasses.replace(RESULTS, limits=limits))["layout"]
