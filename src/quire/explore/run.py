@@ -113,7 +113,7 @@ def search(
     if start not in STARTS:
         raise StudyError(f"start={start!r}: give one of {', '.join(STARTS)}")
     _check_integers(trials=trials, seed=seed, qat_epochs=qat_epochs)
-    _check_integers(**{"workers": workers} if workers is not None else {})
+    _check_given(workers=workers, qat_best=qat_best)
     _check_training(task, qat_epochs, qat_best)
     goal = Objectives(dict(objectives), dict(limits or {}))
     clock = Clock()
@@ -173,13 +173,15 @@ def _check_integers(**given: object) -> None:
             raise StudyError(f"{name}={value!r}: give an integer from {LEAST[name]} on")
 
 
+def _check_given(**given: object) -> None:
+    _check_integers(**{name: value for name, value in given.items() if value is not None})
+
+
 def _check_training(task: Task, epochs: int, best: int | None) -> None:
     if epochs and task.train is None:
         raise TaskError(f"qat_epochs={epochs}, but the task has no train(model, epochs)")
-    if best is not None:
-        _check_integers(qat_best=best)
-        if not epochs:
-            raise StudyError(f"qat_best={best} trains no plan without qat_epochs: give both")
+    if best is not None and not epochs:
+        raise StudyError(f"qat_best={best} trains no plan without qat_epochs: give both")
 
 
 def _watch(

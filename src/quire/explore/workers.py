@@ -68,7 +68,7 @@ class Crew(Protocol):
 class Workers(Protocol):
     """Takes jobs, each under a key, and gives their answers as they come.
 
-    slots: how many jobs are done at a time.
+    slots: how many jobs it takes at a time.
     """
 
     slots: int
@@ -104,11 +104,15 @@ class Alone:
 class Pool:
     """Workers of a crew, started when there is something to do.
 
+    It takes a job more than it has workers, so that none waits for the driver; with one worker it
+    does not, so that each proposal has seen all trials before it.
+
     clock: gets the seconds that workers spent, by name.
     """
 
-    def __init__(self, crew: Crew, slots: int, clock: Clock) -> None:
-        self.slots = slots
+    def __init__(self, crew: Crew, hands: int, clock: Clock) -> None:
+        self.slots = hands + (hands > 1)
+        self._hands = hands
         self._crew, self._clock = crew, clock
         self._waiting: deque[int] = deque()
         self._jobs: dict[int, Job] = {}
@@ -157,7 +161,7 @@ class Pool:
                 self._lose(hand, lost)
         there = len(self._starting) + len(self._busy) + len(self._idle)
         if self._waiting:
-            self._starting += [self._crew.hire() for _ in range(self.slots - there)]
+            self._starting += [self._crew.hire() for _ in range(self._hands - there)]
 
     def _hear(self, hand: Hand) -> None:
         try:
@@ -216,8 +220,8 @@ def hire(
     if ray is None and workers in (None, 1):
         yield Alone(bench)
         return
-    crew, slots = _crew(pack(bench.task), workers, ray)
-    pool = Pool(crew, slots, clock)
+    crew, hands = _crew(pack(bench.task), workers, ray)
+    pool = Pool(crew, hands, clock)
     try:
         yield pool
     finally:

@@ -19,6 +19,7 @@ from quire.explore.clock import Clock
 from quire.explore.ledger import Ledger, Seat
 from quire.explore.records import find_study
 from quire.explore.storage import open_storage
+from quire.report import StudyResults, page
 
 MakeTask = Callable[..., Task]
 FORMATS = ["mxint3", "mxint4", "mxint6", "mxint8"]
@@ -175,3 +176,14 @@ def test_a_search_without_training_can_be_followed_by_one_with(task: Task, stora
     assert study.trials[:20] == plain.trials
     assert [trial.label for trial in study.trials[20:]] == ["qat 1"]
     assert dict(study.trials[20].formats) == dict(plain.pareto()[0].formats)
+
+
+def test_the_same_study_file_gives_the_same_page(task: Task, storage: str, tmp_path: Path) -> None:
+    run(task, storage, trials=12)
+    pages: list[bytes] = []
+    for i in range(2):
+        results = tmp_path / f"{i}.json"
+        Study.load("search", storage).save(results)
+        page(StudyResults.load(results), tmp_path / f"{i}.html")
+        pages.append((tmp_path / f"{i}.html").read_bytes())
+    assert pages[0] == pages[1]

@@ -80,10 +80,12 @@ def test_no_plan_beyond_a_limit_is_run_and_none_twice(
 
 
 def test_the_same_seed_gives_the_same_trials(task: Task, tmp_path: Any) -> None:
-    first = run(task, str(tmp_path / "a"), seed=3)
-    second = run(task, str(tmp_path / "b"), seed=3)
-    other = run(task, str(tmp_path / "c"), seed=4)
+    first = run(task, str(tmp_path / "a"), seed=3, sampler="guided")
+    second = run(task, str(tmp_path / "b"), seed=3, sampler="guided")
+    other = run(task, str(tmp_path / "c"), seed=4, sampler="guided")
     assert plans(first) == plans(second) != plans(other)
+    program = [run(task, str(tmp_path / name), seed=3) for name in "de"]
+    assert plans(program[0]) == plans(program[1]) != plans(first)
 
 
 def test_the_grid_ends_when_all_plans_were_tried(task: Task, storage: str) -> None:
@@ -206,6 +208,7 @@ def test_the_fewest_bits_under_a_limit_on_what_is_no_objective(task: Task, stora
         ({"sites": [3]}, "sites holds 3: give patterns of site names"),
         ({"formats": {"0.*": "mxint4"}, "sites": ["*"]}, r"sites=\['\*'\] beside formats by site"),
         ({"workers": 0}, "workers=0: give an integer from 1 on"),
+        ({"qat_best": 0}, "qat_best=0: give an integer from 1 on"),
         ({"qat_best": 2}, "qat_best=2 trains no plan without qat_epochs"),
         ({"objectives": {"bits": "min"}}, "needs an objective that evaluate measures"),
     ],
@@ -293,15 +296,16 @@ def test_a_resumed_sampler_learns_what_it_had_learned(
 
     monkeypatch.setattr(GuidedProposer, "learn", learn)
     task = failing(explode)
-    run(task, storage, limits={"error": 1.0})
-    run(task, storage, limits={"error": 1.0})
+    run(task, storage, limits={"error": 1.0}, sampler="guided")
+    run(task, storage, limits={"error": 1.0}, sampler="guided")
     assert len(learned) == 40
     assert learned[:20] == learned[20:]
 
 
 def test_a_stored_trial_is_short(task: Task, storage: str) -> None:
     def size(trials: int) -> int:
-        run(task, storage, trials=trials, formats=["fixed(2..6,fitted)", *FORMATS])
+        formats = ["fixed(2..6,fitted)", *FORMATS]
+        run(task, storage, trials=trials, formats=formats, sampler="guided")
         return Path(storage).stat().st_size
 
     before = size(10)
