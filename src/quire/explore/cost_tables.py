@@ -9,6 +9,7 @@ each of its parts.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -32,6 +33,7 @@ Changes: TypeAlias = Mapping[int, int]  # {group: candidate}, from the cheapest 
 ROUNDING = 1e-9  # relative: the last digits of sums in another order
 NEARLY = 0.01  # relative: a sum that is wrong by less is not refined, its limits are tightened
 PROBES = 8  # plans by chance at which the table of a cost is compared with it
+PATIENCE = 2.0  # seconds that costs may take without a line of progress
 MOST_PAIRS = 5000  # plans that may be costed for pairs of formats; without them if it takes more
 
 
@@ -96,12 +98,14 @@ class CostTables:
 
     costs: the metrics of {site: format string}; a plan for which it raises HardwareError or
         KernelError has infinite ones, but for the cheapest, whose error is the caller's.
-    progress: whether a line shows when many plans have to be costed.
+    progress: whether a line shows when costs take seconds.
     """
 
     def __init__(self, space: Space, costs: Costs, progress: bool = False) -> None:
         self.space, self._costs, self._progress = space, costs, progress
+        started = time.perf_counter()
         self.least = costs(space.formats(space.cheapest))
+        self._seconds = time.perf_counter() - started
         self._tables: dict[str, CostTable] = {}
         self._parts: dict[str, list[CostTable]] = {}
         self._grids: dict[Pairing, list[list[Mapping[str, float]]]] = {}
@@ -167,7 +171,7 @@ class CostTables:
         plans = sum(math.prod(pairing.shape) for pairing in missing)
         if plans > MOST_PAIRS:
             return []
-        with StageProgress("costs", plans, self._progress and plans > PROBES) as line:
+        with self._line(plans) as line:
             for pairing in missing:
                 self._grid(pairing, line.advance)
         return found
@@ -211,6 +215,10 @@ class CostTables:
         cheapest = self.space.cheapest[g]
         return [i for _, i in sorted((found | {kinds[cheapest]: cheapest}).items())]
 
+    def _line(self, plans: int) -> StageProgress:
+        """A line of progress, which shows where it is worth one."""
+        return StageProgress("costs", plans, self._progress and plans * self._seconds > PATIENCE)
+
     @cached_property
     def widths(self) -> list[list[int]]:
         """For each group, the bits of an element of each candidate."""
@@ -221,7 +229,7 @@ class CostTables:
     def _alone(self) -> list[list[Mapping[str, float]]]:
         """For each group and candidate, the costs of the cheapest plan with that choice."""
         sizes = [len(group.candidates) for group in self.space.groups]
-        with StageProgress("costs", sum(sizes), self._progress and sum(sizes) > PROBES) as line:
+        with self._line(sum(sizes)) as line:
             return [
                 [self._changed({g: i}, line.advance) for i in range(size)]
                 for g, size in enumerate(sizes)

@@ -18,7 +18,7 @@ class Terrain:
     """The plans of a space, the limits on their costs, and the plans that have been tried.
 
     costs: the metrics of {site: format string} that need no run (`CostTables`).
-    progress: whether a line shows when many plans have to be costed.
+    progress: whether a line shows when costs take seconds.
     Raises StudyError where no plan meets the limits.
     """
 
