@@ -7,7 +7,7 @@ claim it. Claims stand in a register beside the study; those of a driver that is
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -19,7 +19,7 @@ from quire.explore.clock import Clock
 from quire.explore.locks import Locks, here, open_locks
 from quire.explore.objectives import Objectives
 from quire.explore.records import Key, Reader, to_stored
-from quire.explore.storage import LOST, T, open_storage, patiently
+from quire.explore.storage import LOST, T, open_storage, patiently, shown
 from quire.explore.trial import Trial
 
 Claims: TypeAlias = set[Key]
@@ -40,11 +40,12 @@ class Seat:
         self._locks = self._sit()
 
     def again(self) -> None:
-        """Take the place anew, after the storage has let go of it."""
+        """Take the place anew, if the storage has let go of it."""
+        with suppress(*LOST):
+            return self._locks.check()
         self._locks.close()
         self._locks = self._sit()
-        if self._in_turn:
-            self.begin()
+        return self.begin() if self._in_turn else None
 
     def begin(self) -> None:
         """Wait for a turn; a driver that is alone has it, if its place is still its own."""
@@ -81,18 +82,18 @@ class Seat:
         self._locks.close()
 
     def _sit(self) -> Locks:
-        locks = open_locks(self.storage, self._study)
+        locks, where = open_locks(self.storage, self._study), shown(self.storage)
         if self.shared and not locks.joinable:
             raise StudyError(
-                f"storage {self.storage!r} is for one driver at a time, so join=True cannot be: "
-                "give a journal file, or postgresql+psycopg://user@host/database"
+                f"storage {where!r} is for one driver at a time, so join=True cannot be: give a "
+                "journal file, or postgresql+psycopg://user@host/database"
             )
         if not locks.take(STUDY, self.shared):
             holder = locks.holder(STUDY)
             locks.close()
             raise StudyError(
-                f"study {self._study!r} in {self.storage} is being searched by {holder}: wait for "
-                "it, give another name=, or start each search of it with join=True"
+                f"study {self._study!r} in {where} is being searched by {holder}: wait for it, "
+                "give another name=, or start each search of it with join=True"
             )
         locks.take(self.identity)
         return locks
@@ -158,10 +159,15 @@ class Ledger:
     def turn(self) -> Generator[list[Entry]]:
         """A turn; gives the trials that others have stored since the last one."""
         self._patiently(self._seat.begin)
+        lost = False
         try:
             yield self._patiently(self.read) if self.shared else []
+        except LOST:  # patience is at its end
+            lost = True
+            raise
         finally:
-            self._end_turn()
+            if not lost:
+                self._patiently(self._seat.end)
 
     def claim(self, key: Key) -> None:
         """Say, in a turn, that this driver is at work on a trial."""
@@ -216,12 +222,6 @@ class Ledger:
             self._doubtful = True
             self._stored.add_trial(record)
         self._doubtful = False
-
-    def _end_turn(self) -> None:
-        try:
-            self._seat.end()
-        except LOST:  # with the session, its locks have ended
-            self._seat.again()
 
     def _patiently(self, act: Callable[[], T]) -> T:
         return patiently(self._seat.storage, act, self._seat.again)

@@ -12,11 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.pool import NullPool
 
-from quire.explore.storage import file_locks, is_postgresql
+from quire.explore.storage import file_locks, is_postgresql, server
 
 
 class Locks(Protocol):
@@ -195,14 +194,9 @@ class PostgresLocks:
 
     def __init__(self, storage: str, study: str) -> None:
         self._study = study
-        engine = create_engine(
-            storage,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={
-                "application_name": f"quire {here()}"[:63]
-            },  # as much as the server keeps
-        )
+        name = f"quire {here()}"[:63]  # as much as the server keeps
+        options = {"isolation_level": "AUTOCOMMIT", "connect_args": {"application_name": name}}
+        engine = server(storage, **options)
         self._connection: Connection = engine.connect()
         self._shared: set[str] = set()
 

@@ -11,7 +11,7 @@ from quire.errors import StudyError
 from quire.explore.limits import Terrain
 from quire.explore.objectives import DIRECTIONS, Objectives
 from quire.explore.space import Params
-from quire.explore.storage import open_storage
+from quire.explore.storage import open_storage, shown
 from quire.explore.trial import TRAINED, Trial
 
 ATTRIBUTE = "quire"
@@ -148,7 +148,9 @@ def find_study(name: str, storage: str) -> optuna.Study | None:
     if not stored.get_trials(deepcopy=False):
         return None
     if ATTRIBUTE not in stored.user_attrs:
-        raise StudyError(f"study {name!r} in {storage} is not one of Quire's: give another name=")
+        raise StudyError(
+            f"study {name!r} in {shown(storage)} is not one of Quire's: give another name="
+        )
     return stored
 
 
@@ -167,7 +169,8 @@ def create_study(
     )
     if [direction.name.lower() for direction in stored.directions] != directions:
         raise StudyError(
-            f"{storage} has an empty study {name!r} with other objectives: give another name="
+            f"{shown(storage)} has an empty study {name!r} with other objectives: give another "
+            "name="
         )
     stored.set_user_attr(ATTRIBUTE, dict(about))
     return stored

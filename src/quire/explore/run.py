@@ -34,7 +34,7 @@ from quire.explore.sampling import Proposer, make_proposer
 from quire.explore.sensitivity import Sensitivities, measure
 from quire.explore.size import Size
 from quire.explore.space import FormatLists, Genome, build_space
-from quire.explore.storage import database_errors, optuna_quiet
+from quire.explore.storage import database_errors, optuna_quiet, shown
 from quire.explore.study import Study
 from quire.explore.task import Task
 from quire.explore.trial import BASELINE, Trial
@@ -78,8 +78,8 @@ def search(
         the keys of `formats` select.
     trials: how many trials the study has in the end; the fp32 baseline (trial 0), the uniform
         plans that meet the limits (the next ones) and failed trials are counted.
-    workers: how many processes of this machine evaluate plans, one torch thread each; None: this
-        process alone. What the task's functions use is copied to them, once.
+    workers: how many processes of this machine evaluate plans, one torch thread each; None, as 1:
+        this process alone. What the task's functions use is copied to them, once.
     ray: the address of a Ray cluster that evaluates plans ("auto": the one of this machine), one
         GPU a worker where it has any; `workers` is then as many as it has room for by default.
     storage: a file for Optuna's journal; or a URL: sqlite:///FILE, for one search at a time, or
@@ -206,7 +206,7 @@ def _end(driver: Driver, stored: optuna.Study, trials: int, storage: str, interr
         return f"Ended after {driver.count} of {trials} trials: no other plan was found."
     kept = len(stored.get_trials(deepcopy=False))  # the last may not be counted yet
     return (
-        f"Stopped after {kept} of {trials} trials, which are kept in {storage}: "
+        f"Stopped after {kept} of {trials} trials, which are kept in {shown(storage)}: "
         f"the same search with name={stored.study_name!r} goes on from there."
     )
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, TypeVar, cast
@@ -20,13 +20,20 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import BaseJournalBackend
 from rich.console import Console
 from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from quire.errors import StudyError
 
 T = TypeVar("T")
+
+
+def shown(storage: str) -> str:
+    """A storage in words, without a password."""
+    with suppress(ArgumentError):  # it is no URL
+        return make_url(storage).render_as_string() if "://" in storage else storage
+    return storage
 
 
 @contextmanager
@@ -50,14 +57,9 @@ def open_storage(storage: str) -> BaseStorage:
         return JournalStorage(JournalFile(Path(storage)))
     except StudyError:
         raise
-    except ImportError as error:
-        raise StudyError(f"storage {storage!r}: {error}; {DRIVERS}") from error
     except Exception as error:  # each backend and database driver has exceptions of its own
         problem = f"{type(error).__name__}: {error}"
-        raise StudyError(f"storage {storage!r} cannot be opened: {problem}") from error
-
-
-DRIVERS = "pip install 'quire[postgresql]' and write postgresql+psycopg://user@host/database"
+        raise StudyError(f"storage {shown(storage)!r} cannot be opened: {problem}") from error
 
 
 def is_postgresql(storage: str) -> bool:
@@ -78,10 +80,24 @@ def _open_postgresql(storage: str) -> BaseStorage:
     return get_storage(SERVERS[storage])
 
 
+def server(storage: str, **options: Any) -> Engine:
+    """A PostgreSQL server, each connection to which is a session of its own.
+
+    Raises StudyError where its driver is not installed.
+    """
+    try:
+        return create_engine(storage, poolclass=NullPool, **options)
+    except ImportError as error:
+        raise StudyError(
+            f"storage {shown(storage)!r}: {error}; pip install 'quire[postgresql]' and write "
+            "postgresql+psycopg://user@host/database"
+        ) from error
+
+
 @contextmanager
 def _tables_in_turn(storage: str) -> Generator[None]:
     """Of two processes that find a new database, one makes the tables."""
-    with create_engine(storage, poolclass=NullPool).connect() as connection:
+    with server(storage).connect() as connection:
         connection.execute(text("select pg_advisory_xact_lock(hashtext('quire tables'))"))
         yield
 
@@ -100,7 +116,7 @@ def database_errors(storage: str) -> Generator[None]:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         problem, *_ = str(cause or error).strip().split("\n")
         raise StudyError(
-            f"storage {_without_password(storage)!r} fails: {problem}; what is in it is kept: the "
+            f"storage {shown(storage)!r} fails: {problem}; what is in it is kept: the "
             "same search goes on once the database is there"
         ) from error
     finally:
@@ -124,7 +140,7 @@ def patiently(storage: str, act: Callable[[], T], again: Callable[[], object] = 
             if not is_postgresql(storage) or time.monotonic() > deadline:
                 raise
         if not waiting:
-            tell(f"{_without_password(storage)} is gone: waiting {PATIENCE:.0f} s for it.")
+            tell(f"{shown(storage)} is gone: waiting {PATIENCE:.0f} s for it.")
         waiting = True
         time.sleep(PAUSE)
 
@@ -132,10 +148,6 @@ def patiently(storage: str, act: Callable[[], T], again: Callable[[], object] = 
 def tell(message: str) -> None:
     """Print a message on standard error."""
     Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-def _without_password(storage: str) -> str:
-    return make_url(storage).render_as_string() if "://" in storage else storage
 
 
 START = b'{"op_code":'

@@ -23,7 +23,7 @@ from quire.explore.records import (
     read_trials,
 )
 from quire.explore.sensitivity import Sensitivities
-from quire.explore.storage import database_errors
+from quire.explore.storage import database_errors, shown
 from quire.explore.trial import Trial
 from quire.precision import Plan
 
@@ -64,7 +64,7 @@ class Study:
         with database_errors(storage):
             stored = find_study(name, storage)
             if stored is None:
-                raise StudyError(f"there is no study {name!r} in {storage}")
+                raise StudyError(f"there is no study {name!r} in {shown(storage)}")
             return cls.from_stored(stored)
 
     @classmethod

@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias, cast
@@ -90,15 +91,23 @@ def main(channel: int, task: int) -> None:
     jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, jobs), daemon=True).start()
     worker = Worker(mmap.mmap(task, 0, access=mmap.ACCESS_READ))
-    connection.send(worker.prepare())
-    while (job := jobs.get()) is not None:
-        connection.send(worker.do(job))
+    answer = worker.prepare()
+    with suppress(BrokenPipeError):  # the driver is no more
+        connection.send(answer)
+        while (job := jobs.get()) is not None:
+            connection.send(worker.do(job))
 
 
 def _receive(connection: Connection, jobs: "queue.SimpleQueue[Job | None]") -> None:
     """Pass on jobs, also while one is done, so that the end of the driver is noticed at once."""
+    last = False
     try:
-        while True:
-            jobs.put(connection.recv())
+        while not last:
+            job = connection.recv()
+            last = job is None
+            jobs.put(job)
     except (EOFError, OSError):
-        os._exit(1)
+        pass
+    finally:
+        if not last:
+            os._exit(1)

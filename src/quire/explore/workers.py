@@ -8,14 +8,12 @@ know what its workers are; a `Crew` starts them and waits for them.
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from quire.errors import StudyError
 from quire.explore.clock import Clock
 from quire.explore.workbench import Workbench
 from quire.explore.worker import Answer, Job, pack
-
-Key = TypeVar("Key")
 
 TRIES = 3  # of a job whose workers end, and of starting workers in a row
 

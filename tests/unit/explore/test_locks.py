@@ -153,3 +153,13 @@ def test_a_seat_can_be_taken_again_in_its_turn(tmp_path: Path) -> None:
     assert waiting.wait() == 0
     for one in (seat, other):
         one.close()
+
+
+def test_a_server_whose_driver_is_missing_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(
+        StudyError, match=r"quire:\*\*\*@host/db'.*pip install 'quire\[postgresql\]'"
+    ):
+        Seat("s", "postgresql+psycopg://quire:secret@host/db", shared=False)
