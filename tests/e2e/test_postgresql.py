@@ -22,6 +22,8 @@ from torch import nn
 from quire.errors import StudyError
 from quire.explore import Study, Task, search, sensitivity, storage
 from quire.explore.ledger import Seat
+from quire.explore.storage import LOST
+from quire.explore.watch import Watch
 
 pytestmark = pytest.mark.nightly
 
@@ -132,6 +134,20 @@ def test_a_study_is_the_same_as_in_a_journal(server: Server, tmp_path: Path) -> 
     task = make_task()
     values = [sensitivity(task, FORMATS, storage=s, progress=False) for s in (server.url, journal)]
     assert values[0].values == values[1].values
+
+
+def test_who_watches_a_study_cannot_write(server: Server) -> None:
+    with pytest.raises(StudyError, match=r"there is no study in|no study in .* is named"):
+        Watch("none", server.url)
+    study = run(server.url, "watched", trials=6)
+    watch = Watch("watched", server.url)
+    seen = watch.look()
+    assert (seen.trials, seen.planned) == (study.trials, 6)
+    with pytest.raises(LOST) as refused:
+        watch._stored.set_user_attr("key", 1)
+    assert "read-only transaction" in str(refused.value.__cause__)
+    more = run(server.url, "watched", trials=9)
+    assert watch.look().trials == more.trials
 
 
 def test_a_seat_is_free_again_when_its_holder_is_killed(server: Server, tmp_path: Path) -> None:

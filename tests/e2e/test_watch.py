@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -145,6 +146,13 @@ def test_what_is_not_there_is_an_error_and_is_not_made(folder: Path, storage: st
     assert (watched.returncode, output) == (2, "")
     assert "there is no study file" in errors
     assert not list(folder.glob("study.*"))
+
+
+def test_a_database_without_a_study_is_an_error(folder: Path) -> None:
+    sqlite3.connect(folder / "study.db").close()
+    (folder / "study.db").touch()
+    with pytest.raises(StudyError, match="there is no study in sqlite:///"):
+        Watch("search", f"sqlite:///{folder}/study.db")
 
 
 def test_a_study_of_another_name_is_an_error(folder: Path) -> None:

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from quire.cli import watch
 from quire.cli.watch import MOST_ROWS, QUIET, WINDOW, Pace, view
+from quire.errors import StudyError
 from quire.explore import Study, Trial
 from quire.explore.objectives import Objectives
 
@@ -65,6 +67,26 @@ def test_a_study_that_stands_still_says_so() -> None:
     pace = paced((0.0, 3), (QUIET + 5, 3))
     assert "no trial for 1:05" in said(STUDY, 100, pace)[0]
     assert pace.rate == 0.0
+
+
+class Shaky:
+    """A watch that fails so many times before it gives the study."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def look(self) -> Study:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise StudyError("the database is locked")
+        return STUDY
+
+
+def test_a_look_is_tried_again_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PAUSE", 0.0)
+    assert watch._look(Shaky(watch.TRIES)) is STUDY  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match="the database is locked"):
+        watch._look(Shaky(watch.TRIES + 1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

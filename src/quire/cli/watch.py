@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -11,11 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from quire.cli.tables import numbered, trials_table
+from quire.errors import StudyError
 
 if TYPE_CHECKING:
     from quire.explore import Study, Trial
+    from quire.explore.watch import Watch
 
 PAUSE = 0.5  # seconds between two looks
+TRIES = 6  # to look before it counts as an error
 WINDOW = 60.0  # seconds over which the rate is taken
 MOST_ROWS = 12  # of the front
 QUIET = 60.0  # seconds without a trial after which the view says so
@@ -62,7 +66,7 @@ def follow(name: str, storage: str, trials: int) -> None:
     with Live(console=Console(), auto_refresh=False) as live:
         try:
             while True:
-                study = watch.look()
+                study = _look(watch)
                 pace.add(time.monotonic(), len(study.trials))
                 total = study.planned or trials
                 live.update(view(study, total, pace), refresh=True)
@@ -71,6 +75,15 @@ def follow(name: str, storage: str, trials: int) -> None:
                 time.sleep(PAUSE)
         except KeyboardInterrupt:
             return  # of the view; the search goes on
+
+
+def _look(watch: "Watch") -> "Study":
+    """The study as it is now; a database that is being written to may be out of reach at times."""
+    for _ in range(TRIES):
+        with suppress(StudyError):
+            return watch.look()
+        time.sleep(PAUSE)
+    return watch.look()
 
 
 def view(study: "Study", total: int, pace: Pace) -> Group:

@@ -1,12 +1,14 @@
 """A stored study as one sees it who only looks: nothing is written, and no file is made."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from quire.errors import StudyError
 from quire.explore.records import ATTRIBUTE
@@ -15,6 +17,10 @@ from quire.explore.study import Study
 
 KIND = "sensitivities "
 """How the names of what is no search begin (`quire.explore.measurements`)."""
+
+
+TABLE = "studies"
+"""The table of a database in which Optuna keeps them."""
 
 
 class Watch:
@@ -46,25 +52,25 @@ def _open(storage: str) -> BaseStorage:
     if "://" not in storage:
         _check_there(Path(storage), storage)
         return JournalStorage(JournalFile(Path(storage), read_only=True))
-    try:
-        return _open_url(storage)
-    except SQLAlchemyError as error:
-        problem, *_ = str(error.__cause__ or error).strip().split("\n")
-        raise StudyError(f"storage {storage!r} cannot be read: {problem}") from error
-
-
-def _open_url(storage: str) -> BaseStorage:
     url = make_url(storage)
     if url.get_backend_name() == "sqlite" and url.database:
         path = Path(url.database)
         _check_there(path, storage)
-        quoted = quote(str(path.absolute()))
-        return get_storage(f"sqlite:///file:{quoted}?mode=ro&uri=true")
+        read_only = f"sqlite:///file:{quote(str(path.absolute()))}?mode=ro&uri=true"
+        return _database(read_only, storage, {})
     if is_postgresql(storage):
-        read_only = {"options": "-c default_transaction_read_only=on", "connect_timeout": 10}
-        options = {"pool_pre_ping": True, "connect_args": read_only}
-        return get_storage(RDBStorage(storage, engine_kwargs=options, skip_table_creation=True))
+        options = {"options": "-c default_transaction_read_only=on", "connect_timeout": 10}
+        return _database(storage, storage, options)
     return get_storage(storage)
+
+
+def _database(url: str, storage: str, options: dict[str, Any]) -> BaseStorage:
+    """The storage of a database, whose tables must be there, as Optuna would make them."""
+    with create_engine(url, poolclass=NullPool, connect_args=options).connect() as connection:
+        if not inspect(connection).has_table(TABLE):
+            raise StudyError(f"there is no study in {storage}: give the --storage of the search")
+    settings = {"poolclass": NullPool, "connect_args": options}  # nothing stays open between looks
+    return get_storage(RDBStorage(url, engine_kwargs=settings, skip_table_creation=True))
 
 
 def _check_there(path: Path, storage: str) -> None:
