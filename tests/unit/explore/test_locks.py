@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -138,21 +137,17 @@ def test_a_seat_that_is_taken_is_refused(tmp_path: Path) -> None:
         Seat("s", f"sqlite:///{tmp_path}/j.db", shared=True)
 
 
-def test_a_seat_can_be_taken_again_in_its_turn(tmp_path: Path) -> None:
-    seat, other = (Seat("s", str(tmp_path / "j"), shared=True) for _ in range(2))
+def test_a_seat_whose_locks_stand_is_kept_in_its_turn(locks: Make, tmp_path: Path) -> None:
+    seat = Seat("s", str(tmp_path / "j"), shared=True)
     seat.begin()
     seat.again()
-    started = time.monotonic()
-    command = [sys.executable, "-c", COUNTER.replace("range(300)", "range(1)"), str(tmp_path / "j")]
-    (tmp_path / "j.count").write_text("0")
-    waiting = subprocess.Popen(command)
-    with pytest.raises(subprocess.TimeoutExpired):
-        waiting.wait(3)
-    assert time.monotonic() - started >= 3
+    other = locks()
+    assert not other.take("study")
+    assert not other.take("turn")
     seat.end()
-    assert waiting.wait() == 0
-    for one in (seat, other):
-        one.close()
+    assert other.take("turn")
+    seat.close()
+    assert other.take("study")
 
 
 def test_a_server_whose_driver_is_missing_says_what_to_install(
