@@ -63,6 +63,12 @@ def test_a_study_without_a_plan_within_the_limits_says_so() -> None:
     assert "within the limits: only the fp32 model was run" in " ".join(lines)
 
 
+def test_a_study_that_was_made_just_now_is_shown() -> None:
+    lines = said(replace(STUDY, trials=()), 5, paced((0.0, 0)))
+    assert lines[0].endswith("0 of 5 trials")
+    assert not any(line.startswith("fp32") for line in lines)
+
+
 def test_a_study_that_stands_still_says_so() -> None:
     pace = paced((0.0, 3), (QUIET + 5, 3))
     assert "no trial for 1:05" in said(STUDY, 100, pace)[0]

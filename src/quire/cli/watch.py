@@ -93,7 +93,8 @@ def view(study: "Study", total: int, pace: Pace) -> Group:
     best = _best(study)
     if best is not None:
         parts.append(_line("best", _metrics(study, best)))
-    parts.append(_line("fp32", _metrics(study, study.baseline)))
+    if study.trials:  # it may have been made just now
+        parts.append(_line("fp32", _metrics(study, study.baseline)))
     if study.failed:
         parts.append(Text(study.failures(), style="yellow"))
     if front:

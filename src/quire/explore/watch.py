@@ -6,18 +6,24 @@ from urllib.parse import quote
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from quire.errors import StudyError
 from quire.explore.records import ATTRIBUTE
-from quire.explore.storage import JournalFile, database_errors, is_postgresql, optuna_quiet
+from quire.explore.storage import (
+    JournalFile,
+    database_errors,
+    is_postgresql,
+    optuna_quiet,
+    server,
+    shown,
+)
 from quire.explore.study import Study
 
 KIND = "sensitivities "
 """How the names of what is no search begin (`quire.explore.measurements`)."""
-
 
 TABLE = "studies"
 """The table of a database in which Optuna keeps them."""
@@ -35,11 +41,15 @@ class Watch:
             names = [found.study_name for found in opened.get_all_studies()]
             if name not in names:
                 known = ", ".join(n for n in names if not n.startswith(KIND))
-                raise StudyError(f"no study in {storage} is named {name!r}; its studies: {known}")
+                raise StudyError(
+                    f"no study in {shown(storage)} is named {name!r}; its studies: {known}"
+                )
             self._stored = optuna.load_study(study_name=name, storage=opened)
         self._storage = storage
         if ATTRIBUTE not in self._stored.user_attrs:
-            raise StudyError(f"study {name!r} in {storage} is not one of Quire's: give another")
+            raise StudyError(
+                f"study {name!r} in {shown(storage)} is not one of Quire's: name another"
+            )
 
     def look(self) -> Study:
         """The study as it is now."""
@@ -66,9 +76,10 @@ def _open(storage: str) -> BaseStorage:
 
 def _database(url: str, storage: str, options: dict[str, Any]) -> BaseStorage:
     """The storage of a database, whose tables must be there, as Optuna would make them."""
-    with create_engine(url, poolclass=NullPool, connect_args=options).connect() as connection:
+    with server(url, connect_args=options).connect() as connection:
         if not inspect(connection).has_table(TABLE):
-            raise StudyError(f"there is no study in {storage}: give the --storage of the search")
+            place = shown(storage)
+            raise StudyError(f"there is no study in {place}: give the --storage of the search")
     settings = {"poolclass": NullPool, "connect_args": options}  # nothing stays open between looks
     return get_storage(RDBStorage(url, engine_kwargs=settings, skip_table_creation=True))
 
