@@ -279,6 +279,35 @@ def test_uses_of_one_weight_add_up() -> None:
     assert gptq.square().sum() < 0.9 * plain.square().sum()
 
 
+class Addmm(nn.Linear):
+    """The layer of GPT-2: the weight is (in, out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
+
+class Left(nn.Linear):
+    """The weight on the left of columns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.weight @ x.unsqueeze(-1)).squeeze(-1)
+
+
+@pytest.mark.parametrize(("kind", "site"), [(Addmm, "addmm.weight"), (Left, "matmul.weight")])
+def test_a_product_in_another_form_is_corrected_alike(net, graph, x, kind: Any, site: str) -> None:
+    same, _ = correct(graph, Plan({"fc1.weight": "int4+clip+gptq"}), x)
+    model = kind(72, 24).eval()
+    weight, expected = net.fc1.weight.detach(), same.fc1.weight
+    if kind is Addmm:
+        weight, expected = weight.t().clone(), expected.t()
+    model.weight = nn.Parameter(weight)
+    other = quire.capture(model, (x[:2],))
+    found, plan = correct(other, Plan({site: "int4+clip+gptq"}), x)
+    assert plan == Plan({site: "int4"})
+    assert torch.allclose(found.weight, expected, atol=1e-7)
+    assert not torch.allclose(found.weight, weight, atol=1e-3)
+
+
 def test_what_shares_a_tensor_with_other_ops_is_refused(lm) -> None:
     with pytest.raises(PlanError, match=r"embed.weight, weight of embedding, has no correction 'g"):
         correct(lm.graph, Plan({"head.weight": "mxint4+gptq"}), lm.x)
