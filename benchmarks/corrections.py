@@ -28,7 +28,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
-import char_lm
+import characters
 import digits
 from candidates import ANY, candidates
 from training import fit
@@ -69,7 +69,7 @@ def main() -> None:
         visions = [vision(seed, Path(folder)) for seed in SEEDS]
         figures = {
             "digits": mean([run(task.model, task.calibration, score) for task, score in visions]),
-            "char_lm": run(*characters()),
+            "char_lm": run(*text_model()),
             "program": mean([program(task, score, folder) for task, score in visions]),
         }
     record("corrections", {**figures, "seconds": round(time.perf_counter() - started)})
@@ -97,19 +97,19 @@ def vision(seed: int, folder: Path) -> tuple[quire.Task, Score]:
     return task, score
 
 
-def characters() -> tuple[nn.Module, Any, Score]:
+def text_model() -> tuple[nn.Module, Any, Score]:
     """The character model, its calibration data, and its bits per character."""
     torch.manual_seed(0)
-    data, validation, _, count = char_lm.load_texts()
-    model = char_lm.CharacterModel(count)
+    data, validation, _, count = characters.load_texts()
+    model = characters.CharacterModel(count)
 
     def loss() -> torch.Tensor:
-        starts = torch.randint(len(data) - char_lm.CONTEXT, (32,))
-        return char_lm.nats(model, data, starts)
+        starts = torch.randint(len(data) - characters.CONTEXT, (32,))
+        return characters.nats(model, characters.windows(data, starts))
 
     fit(model, loss, STEPS)
-    x = data[: 64 * char_lm.CONTEXT].view(64, char_lm.CONTEXT)
-    return model.eval(), (x,), partial(char_lm.measure, text=validation)
+    x = data[: 64 * characters.CONTEXT].view(64, characters.CONTEXT)
+    return model.eval(), (x,), partial(characters.measure, text=validation)
 
 
 @torch.no_grad()
