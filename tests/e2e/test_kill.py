@@ -118,6 +118,7 @@ def test_no_finished_trial_is_lost_or_repeated(
     assert start(tmp_path, storage, **options).wait() == 0
     check_stored(tmp_path, storage, KILLS)
     check_complete(storage)
+    assert not list(tmp_path.glob("*.lock"))
     at_work = options.get("workers", 1)  # a kill costs the evaluations that it falls into
     assert TRIALS <= len(read_log(tmp_path, "evaluated")) <= TRIALS + KILLS * at_work
 

@@ -95,7 +95,8 @@ class Seat:
                 f"study {self._study!r} in {where} is being searched by {holder}: wait for it, "
                 "give another name=, or start each search of it with join=True"
             )
-        locks.take(self.identity)
+        if self.shared:
+            locks.take(self.identity)
         return locks
 
 
