@@ -34,7 +34,7 @@ class Study:
 
     sites: the searched sites as plain data, in graph order.
     timing: seconds that the trials of this call of `search` took: {"sampler": ..., "quire": (plans,
-        costs, quantized weights), "evaluate": ..., "storage": ...}.
+        costs, quantized weights), "evaluate": ..., "storage": ...}, summed over its workers.
     interrupted: whether Ctrl-C ended it.
     preparation: evaluations that its sensitivities took (`Sensitivities.evaluations`).
     planned: how many trials it is to have, as the last search wanted; 0 where it did not say.
