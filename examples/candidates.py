@@ -3,6 +3,7 @@
 from torch.fx import GraphModule
 
 import quire
+from quire.graph import Site
 
 ANY = [
     "fixed(2..6,fitted)",  # fraction bits that fit the data of each site
@@ -19,8 +20,37 @@ ANY = [
 ]
 UNSIGNED = ["ufixed(2..5,fitted)"]
 
+# With finer scales, for the lowest loss: grouped integers, normal quantiles, unsigned with a zero.
+FINE = [
+    "block(fixed(2..8,0),size=16|32|64,scale=fp8_e4m3)",
+    'block(table("nf4"),size=16|32|64,scale=fp8_e4m3)',
+    "block(ufixed(2..6,0),size=32|64,scale=bf16,zero_point=True)",
+]
+FINE_UNSIGNED = ["block(ufixed(2..6,0),size=32|64,scale=fp8_e4m3)"]
+CORRECTIONS = ("+gptq", "+gptq+bias")  # of weights
+
 
 def candidates(graph: GraphModule) -> dict[str, list[str]]:
     """{operand: its formats}: any, and for the probabilities of attention those without a sign."""
-    operands = [site for site in quire.sites(graph).values() if site.is_operand]
-    return {site.name: ANY + UNSIGNED * (site.operand == "probs") for site in operands}
+    return {site.name: ANY + UNSIGNED * _is_unsigned(site) for site in _operands(graph)}
+
+
+def fine_candidates(graph: GraphModule) -> dict[str, list[str]]:
+    """`candidates`, formats with finer scales, and for weights those with corrections."""
+    corrected = [format + correction for format in FINE for correction in CORRECTIONS]
+    plain = candidates(graph)
+    return {
+        site.name: plain[site.name]
+        + FINE
+        + FINE_UNSIGNED * _is_unsigned(site)
+        + corrected * (site.operand == "weight")
+        for site in _operands(graph)
+    }
+
+
+def _operands(graph: GraphModule) -> list[Site]:
+    return [site for site in quire.sites(graph).values() if site.is_operand]
+
+
+def _is_unsigned(site: Site) -> bool:
+    return site.operand == "probs"

@@ -91,6 +91,9 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_character_model(tmp_path: Path):
-    rows = run("char_lm.py", "--steps", "60", "--trials", "45", folder=tmp_path)
+    sizes = ("--steps", "60", "--trials", "30", "--qat-steps", "8", "--sensitivities", "fisher")
+    rows = run("char_lm.py", *sizes, folder=tmp_path)
     check_rows(rows)
     assert rows["fp32"][1] < 4.8  # log2 of about 100 characters = 6.6 before training
+    for bits in ("4.5", "4.0", "3.5"):
+        assert rows[f"mixed, at most {bits} bits, trained"][0] <= float(bits)
