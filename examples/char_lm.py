@@ -16,11 +16,11 @@ from training import RATE, fit
 import quire
 
 BOUNDS = (4.5, 4.0, 3.5)  # average bits
-QAT_RATE = 1e-3
+QAT_RATE = 2e-3
 
 
 def main(
-    steps: int = 1500, trials: int = 200, qat_steps: int = 400, sensitivities: str = "kl"
+    steps: int = 1500, trials: int = 200, qat_steps: int = 1000, sensitivities: str = "kl"
 ) -> list[Figure]:
     """Train, search, train the best; print bits per character by average bits, and return them."""
     torch.set_num_threads(1)  # the tensors are too small to share
