@@ -3,7 +3,7 @@
 bits, weight_bits, activation_bits and whatever is fitted to each site are sums over the choices;
 bitops is one of pairs of widths at a product; the area of a circuit nearly one of pairs of formats
 at neighbouring sites. The tables are filled by asking the cost function for plans that differ from
-the cheapest one at one group, or at two, so that they hold for any cost that is such a sum. Plans
+one of them at one group, or at two, so that they hold for any cost that is such a sum. Plans
 by chance tell whether one is. A cost that is a maximum (`quire.precision.Maximum`) has a table for
 each of its parts.
 """
@@ -11,6 +11,7 @@ each of its parts.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import combinations
@@ -28,7 +29,7 @@ from quire.precision import Entry, Maximum
 Array = NDArray[np.float64]
 Costs: TypeAlias = Callable[[Mapping[str, str]], Mapping[str, float]]
 Reading: TypeAlias = Callable[[Mapping[str, float]], float]
-Changes: TypeAlias = Mapping[int, int]  # {group: candidate}, from the cheapest plan
+Changes: TypeAlias = Mapping[int, int]  # {group: candidate}, from the base
 
 ROUNDING = 1e-9  # relative: the last digits of sums in another order
 NEARLY = 0.01  # relative: a sum that is wrong by less is not refined, its limits are tightened
@@ -63,7 +64,7 @@ class Pairing:
 class CostTable:
     """A cost as a sum; an infinite term is that of a choice, or a pair, that may not be taken.
 
-    least: of the cheapest plan. choices: (groups, candidates), what each candidate adds to it.
+    least: of the base. choices: (groups, candidates), what each candidate adds to it.
     pairs: {pairing: (kinds, kinds), what two kinds add beside that}.
     error: by how much it misses the cost of a plan by chance at most, relative to the cost.
     """
@@ -97,18 +98,30 @@ class CostTables:
     """The tables of all costs of a space, filled when the first is asked for.
 
     costs: the metrics of {site: format string}; a plan for which it raises HardwareError or
-        KernelError has infinite ones, but for the cheapest, whose error is the caller's.
+        KernelError is refused, and has infinite ones.
     progress: whether a line shows when costs take seconds.
+    base: the plan from which others differ: the cheapest, or of the uniform ones the smallest that
+        is not refused. least: its costs.
+    The error of the cheapest plan is raised where all of these are refused.
     """
 
     def __init__(self, space: Space, costs: Costs, progress: bool = False) -> None:
         self.space, self._costs, self._progress = space, costs, progress
         started = time.perf_counter()
-        self.least = costs(space.formats(space.cheapest))
+        self.base, self.least = self._legal()
         self._seconds = time.perf_counter() - started
         self._tables: dict[str, CostTable] = {}
         self._parts: dict[str, list[CostTable]] = {}
         self._grids: dict[Pairing, list[list[Mapping[str, float]]]] = {}
+
+    def _legal(self) -> tuple[Genome, Mapping[str, float]]:
+        space = self.space
+        cheapest = space.cheapest
+        uniform = sorted(space.uniform().values(), key=space.bits)
+        for genome in (cheapest, *uniform):
+            with suppress(HardwareError, KernelError):
+                return genome, self._costs(space.formats(genome))
+        return cheapest, self._costs(space.formats(cheapest))
 
     def of(self, genome: Genome) -> Mapping[str, float]:
         """The costs of a plan."""
@@ -131,6 +144,14 @@ class CostTables:
             self._parts[metric] = [*map(self._fill, readings)] if names else [self[metric]]
         return self._parts[metric]
 
+    @cached_property
+    def refusals(self) -> list[CostTable]:
+        """A table that tells which choices, and which two together, are refused, if any are."""
+        known = [costs for row in self._alone for costs in row]
+        known += [costs for _, costs in self._probes]
+        metric = list(self.least)[-1]
+        return [self[metric]] if any(math.isinf(costs[metric]) for costs in known) else []
+
     def _names(self, metric: str) -> list[str]:
         """The parts of a cost in any of the plans that are known."""
         known = [self.least, *(costs for row in self._alone for costs in row)]
@@ -145,13 +166,13 @@ class CostTables:
         steps = ((self._of_widths, ROUNDING), (partial(self._of_formats, read), NEARLY))
         for pairings, enough in steps:
             if best.error > enough:
-                best = min(best, self._table(read, pairings()), key=lambda table: table.error)
+                best = min(self._table(read, pairings()), best, key=lambda table: table.error)
         return best
 
     def _table(self, read: Reading, pairings: Sequence[Pairing]) -> CostTable:
-        least = read(self.least)
-        choices = padded([[read(costs) - least for costs in row] for row in self._alone], 0.0)
-        table = CostTable(least, choices, {p: self._extra(p, read) for p in pairings})
+        least, shares = read(self.least), self._shares(read)
+        pairs = {pairing: self._extra(pairing, read, shares) for pairing in pairings}
+        table = CostTable(least, padded(shares, 0.0), pairs)
         return replace(table, error=max(table.miss(g, read(costs)) for g, costs in self._probes))
 
     def _of_widths(self) -> list[Pairing]:
@@ -179,27 +200,57 @@ class CostTables:
     def _interact(
         self, read: Reading, groups: tuple[int, int], changes: Changes, costs: Mapping[str, float]
     ) -> bool:
-        """Whether two changes together cost another amount than both alone."""
+        """Whether two changes together cost another amount than both alone, or one is refused."""
         alone = sum(read(self._alone[g][changes[g]]) for g in groups)
         expected, found = alone - read(self.least), read(costs)
+        if not math.isfinite(expected) or not math.isfinite(found):
+            return True
         return not math.isclose(expected, found, rel_tol=NEARLY / 10)
 
-    def _extra(self, pairing: Pairing, read: Reading) -> Array:
-        """What two kinds add beside what each adds alone."""
-        a, b = pairing.groups
+    def _shares(self, read: Reading) -> list[list[float]]:
+        """What each candidate adds to the base. One that is refused there and taken elsewhere has
+        the most of its group, which pairs correct; one that is never taken is infinite."""
+        least = read(self.least)
+        shares = [[read(costs) - least for costs in row] for row in self._alone]
+        for g, row in enumerate(shares):
+            most = max(share for share in row if math.isfinite(share))
+            row[:] = [
+                share if math.isfinite(share) or (g, i) not in self._taken else most
+                for i, share in enumerate(row)
+            ]
+        return shares
+
+    @cached_property
+    def _taken(self) -> set[tuple[int, int]]:
+        """The choices of plans by chance that are not refused."""
+        couples = [plan for plans in self._couples.values() for plan in plans]
+        plans = [*((self._genome(changes), costs) for changes, costs in couples), *self._probes]
+        plans += [(genome, self.of(genome)) for genome in self.space.uniform().values()]
+        return {
+            choice
+            for genome, costs in plans
+            if all(map(math.isfinite, costs.values()))
+            for choice in enumerate(genome)
+        }
+
+    def _extra(self, pairing: Pairing, read: Reading, shares: Sequence[Sequence[float]]) -> Array:
+        """What two kinds add beside what each adds alone; infinite where the two are refused, but
+        for a kind that is refused beside all of the other group, of which a third is the cause."""
         both = np.array([[read(costs) for costs in row] for row in self._grid(pairing)])
         rows, columns = (
-            np.array([read(self._alone[g][i]) for i in self._standing(g, kinds)])
-            for g, kinds in zip((a, b), pairing.kinds, strict=True)
+            np.array([shares[g][i] for i in self._standing(g, kinds)])
+            for g, kinds in zip(pairing.groups, pairing.kinds, strict=True)
         )
+        legal = np.isfinite(both)
+        unknown = ~legal & (~legal.any(1, keepdims=True) | ~legal.any(0, keepdims=True))
         with np.errstate(invalid="ignore"):
-            extra = both - rows[:, None] - columns + read(self.least)
-        return np.where(np.isnan(extra), math.inf, extra)
+            extra = both - read(self.least) - rows[:, None] - columns
+        return np.where(unknown, 0.0, np.where(legal & ~np.isnan(extra), extra, math.inf))
 
     def _grid(
         self, pairing: Pairing, advance: Callable[[], object] = int
     ) -> list[list[Mapping[str, float]]]:
-        """The costs of the cheapest plan with any two kinds of a pairing."""
+        """The costs of the base with any two kinds of a pairing."""
         if pairing not in self._grids:
             (a, b), (first, second) = pairing.groups, pairing.kinds
             self._grids[pairing] = [
@@ -209,11 +260,11 @@ class CostTables:
         return self._grids[pairing]
 
     def _standing(self, g: int, kinds: Sequence[int]) -> list[int]:
-        """The candidate that stands for each kind; for that of the cheapest plan its own, so that
-        its pairs add nothing."""
+        """The candidate that stands for each kind; for that of the base its own, so that its
+        pairs add nothing."""
         found = {kind: i for i, kind in reversed(list(enumerate(kinds)))}
-        cheapest = self.space.cheapest[g]
-        return [i for _, i in sorted((found | {kinds[cheapest]: cheapest}).items())]
+        own = self.base[g]
+        return [i for _, i in sorted((found | {kinds[own]: own}).items())]
 
     def _line(self, plans: int) -> StageProgress:
         """A line of progress, which shows where it is worth one."""
@@ -227,7 +278,7 @@ class CostTables:
 
     @cached_property
     def _alone(self) -> list[list[Mapping[str, float]]]:
-        """For each group and candidate, the costs of the cheapest plan with that choice."""
+        """For each group and candidate, the costs of the base with that choice."""
         sizes = [len(group.candidates) for group in self.space.groups]
         with self._line(sum(sizes)) as line:
             return [
@@ -237,10 +288,10 @@ class CostTables:
 
     @cached_property
     def _couples(self) -> dict[tuple[int, int], list[tuple[Changes, Mapping[str, float]]]]:
-        """For each two groups, plans that differ from the cheapest by chance at both."""
-        random, cheapest = Random(0), self.space.cheapest
+        """For each two groups, plans that differ from the base by chance at both."""
+        random = Random(0)
         others = [
-            [i for i in range(len(group.candidates)) if i != cheapest[g]]
+            [i for i in range(len(group.candidates)) if i != self.base[g]]
             for g, group in enumerate(self.space.groups)
         ]
         open_groups = [g for g, choices in enumerate(others) if choices]
@@ -264,11 +315,11 @@ class CostTables:
     def _changed(
         self, changes: Changes, advance: Callable[[], object] = int
     ) -> Mapping[str, float]:
-        genome = list(self.space.cheapest)
-        for g, i in changes.items():
-            genome[g] = i
         advance()
-        return self.of(tuple(genome))
+        return self.of(self._genome(changes))
+
+    def _genome(self, changes: Changes) -> Genome:
+        return tuple(changes.get(g, i) for g, i in enumerate(self.base))
 
 
 def _part(metric: str, name: str, costs: Mapping[str, float]) -> float:

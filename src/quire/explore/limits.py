@@ -34,16 +34,20 @@ class Terrain:
         self.fallback = self._some_plan()
 
     def _some_plan(self) -> Genome:
-        """A plan within the limits: the smallest formats, or what the integer program finds."""
-        cheapest = self.space.cheapest
-        if self.admits(cheapest):
-            return cheapest
-        free = [[0.0] * len(group.candidates) for group in self.space.groups]
-        genome = Program(self.tables, free).solve(self.upper_limits)
-        if self.admits(genome):
-            return genome
-        broken = self.objectives.excess(self.costs(genome))
-        words = " and ".join(metric for metric, excess in broken.items() if excess > 0)
+        """A plan within the limits: the smallest formats, what the integer program finds, or, for
+        lower limits on costs, a uniform plan or the largest formats."""
+        space = self.space
+        for genome in (space.cheapest, self.tables.base):
+            if self.admits(genome):
+                return genome
+        free = [[0.0] * len(group.candidates) for group in space.groups]
+        found = Program(self.tables, free).solve(self.upper_limits)
+        dearest = tuple(group.by_bits[-1] for group in space.groups)
+        for genome in (found, *space.uniform().values(), dearest):
+            if self.admits(genome):
+                return genome
+        excess = self.objectives.excess(self.costs(found))
+        words = " and ".join(f"{m} ({self.costs(found)[m]:.6g})" for m in excess if excess[m] > 0)
         raise StudyError(f"no plan was found that meets the limit on {words}: lower it")
 
     @property

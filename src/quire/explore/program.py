@@ -26,6 +26,7 @@ from quire.explore.space import Genome
 
 GAP = 1e-6  # relative, within which HiGHS calls a plan the best
 TIGHTENINGS = 20  # the most plans in a row that may break a limit on what is no sum
+MOST_REFUSED = 200  # plans that the cost function may refuse though the tables do not know
 
 
 class Program:
@@ -46,6 +47,7 @@ class Program:
                 )
         self.tables = tables
         self._knapsacks: dict[tuple[str, ...], _Knapsack] = {}
+        self._refused: list[Genome] = []
 
     def solve(self, limits: Mapping[str, float]) -> Genome:
         """The plan with the least sum of sensitivities whose costs are at most `limits`.
@@ -85,25 +87,38 @@ class Program:
 
     def _within(self, limits: Mapping[str, float], goal: str = "") -> Genome | None:
         """The best plan within `limits`, by the cost `goal` or else by the sensitivities."""
-        bounds = dict(limits)
-        knapsack = self._knapsack(tuple(limits), goal)
-        for _ in range(TIGHTENINGS):
-            genome = knapsack.minimum(bounds)
+        bounds, tightenings = dict(limits), 0
+        while tightenings < TIGHTENINGS and len(self._refused) < MOST_REFUSED:
+            genome = self._minimum(tuple(limits), goal, bounds)
             if genome is None:
                 break
+            if genome in self._refused:
+                continue
             broken = self._broken(genome, limits)
             if not broken:
                 return genome
+            tightenings += 1
             for metric, excess in broken.items():
                 bounds[metric] -= max(excess, ROUNDING * abs(limits[metric]))
         return self._smallest(limits)
+
+    def _minimum(
+        self, metrics: tuple[str, ...], goal: str, bounds: Mapping[str, float]
+    ) -> Genome | None:
+        """The least plan by a knapsack; one that the cost function refuses is noted."""
+        genome = self._knapsack(metrics, goal).minimum(bounds, self._refused)
+        if genome is not None and not all(map(math.isfinite, self.tables.of(genome).values())):
+            self._refused.append(genome)
+        return genome
 
     def _smallest(self, limits: Mapping[str, float]) -> Genome | None:
         """Where tightening leaves no plan, one with the least sum of a cost that is no sum."""
         for metric in (m for m in limits if not all(t.exact for t in self.tables.parts(m))):
             others = {m: bound for m, bound in limits.items() if m != metric}
-            genome = self._knapsack(tuple(others), metric).minimum(others)
-            if genome is not None and not self._broken(genome, limits):
+            genome = self._minimum(tuple(others), metric, others)
+            if genome is None or genome in self._refused:
+                continue
+            if not self._broken(genome, limits):
                 return genome
         return None
 
@@ -133,6 +148,8 @@ class Program:
                     f"no plan meets the limit {metric} <= {bound:.6g}: the least is {least:.6g}; "
                     "raise the limit, add a smaller format, or search more sites"
                 )
+        if not limits:
+            return "the cost function refuses every plan that was tried: ask it about a uniform one"
         words = " and ".join(f"{metric} <= {bound:.6g}" for metric, bound in limits.items())
         nearest = ", ".join(self._nearest(metric, limits) for metric in limits)
         if len(limits) == 1:  # on what is no sum, and met by none of the plans that were tried
@@ -159,9 +176,11 @@ class _Knapsack:
     ) -> None:
         self._limits = [(metric, table) for metric in metrics for table in tables.parts(metric)]
         goals = tables.parts(goal) if goal else []
-        used = [*(table for _, table in self._limits), *goals]
+        used = [*(table for _, table in self._limits), *goals, *tables.refusals]
         loss = np.where(np.isfinite(values), 0.0, math.inf) if goal else values
         self._columns = undominated(tables, loss, used)
+        self._places = {choice: k for k, choice in enumerate(self._columns)}
+        _check_columns(tables, self._columns)
         self._pairings = list(dict.fromkeys(pairing for table in used for pairing in table.pairs))
         self._width = len(self._columns) + sum(math.prod(p.shape) for p in self._pairings) + 1
         losses = CostTable(0.0, np.where(np.isfinite(loss), loss, 0.0), {})
@@ -172,17 +191,19 @@ class _Knapsack:
         scaled = [row / scale for row, scale in zip(rows, self._scales, strict=True)]
         self._low = [*(side for side, _ in links), *(-math.inf for _ in [*aims, *rows])]
         self._high = [*(side for side, _ in links), *(side for side, _ in aims)]
-        parts = [*(row for _, row in links), *(row for _, row in aims), *map(_nonzero, scaled)]
-        self._matrix = _sparse(parts, self._width)
+        self._rows = [*(row for _, row in links), *(row for _, row in aims), *map(_nonzero, scaled)]
         self._most = np.where(self._forbidden(used), 0.0, 1.0)
         self._most[-1] = math.inf
 
-    def minimum(self, bounds: Mapping[str, float]) -> Genome | None:
-        """The plan with the least objective within bounds of the costs."""
+    def minimum(self, bounds: Mapping[str, float], refused: Sequence[Genome] = ()) -> Genome | None:
+        """The least plan within bounds of the costs, other than those refused."""
         rooms = [
             (bounds[metric] - table.least) / scale
             for (metric, table), scale in zip(self._limits, self._scales, strict=True)
         ]
+        cuts = [cut for genome in refused if (cut := self._cut(genome))]
+        matrix = _sparse([*self._rows, *cuts], self._width)
+        sums = [*self._high, *rooms, *(len(cut) - 1.0 for cut in cuts)]
         low = np.zeros(self._width)
         low[-1] = -math.inf
         whole = np.ones(self._width)
@@ -191,13 +212,18 @@ class _Knapsack:
             self._objective,
             integrality=whole,
             bounds=Bounds(low, self._most),  # pyright: ignore[reportArgumentType]
-            constraints=LinearConstraint(self._matrix, self._low, [*self._high, *rooms]),  # pyright: ignore[reportArgumentType]
+            constraints=LinearConstraint(matrix, [*self._low, *(-math.inf for _ in cuts)], sums),  # pyright: ignore[reportArgumentType]
             options={"mip_rel_gap": GAP},
         )
         if result.x is None:
             return None
         chosen = [self._columns[k] for k in np.flatnonzero(result.x[: len(self._columns)] > 0.5)]
         return tuple(i for _, i in sorted(chosen))
+
+    def _cut(self, genome: Genome) -> dict[int, float]:
+        """The row of a plan's choices; empty where one of them is no column."""
+        places = [self._places.get(choice) for choice in enumerate(genome)]
+        return {} if None in places else {k: 1.0 for k in places if k is not None}
 
     def _aims(
         self, goals: Sequence[CostTable]
@@ -248,6 +274,17 @@ class _Knapsack:
                 for kind in range(pairing.shape[side]):
                     row = {int(cell): 1.0 for cell in np.ravel(cells.take(kind, side))}
                     yield 0.0, row | {k: -1.0 for k, i in by_group[g] if kinds[i] == kind}
+
+
+def _check_columns(tables: CostTables, columns: Sequence[tuple[int, int]]) -> None:
+    """Raise StudyError where a group has no choice that the cost function and the outputs take."""
+    left = {g for g, _ in columns}
+    for g, group in enumerate(tables.space.groups):
+        if g not in left:
+            raise StudyError(
+                f"site {group.name}: of its formats, {[c.format for c in group.candidates]}, those "
+                "that the cost function takes have no finite sensitivity: add one"
+            )
 
 
 def _nonzero(row: Array) -> dict[int, float]:

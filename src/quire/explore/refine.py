@@ -37,7 +37,7 @@ class MoveProposer:
     """
 
     def __init__(self, terrain: Terrain, seed: int) -> None:
-        self._terrain, self._random = terrain, Random(seed)
+        self._terrain, self._seed = terrain, seed
         self._objective, self._sign = measured_objective(terrain, "program")
         self._values = np.full((len(terrain.space.groups), 1), np.inf)
         self._size = Size(terrain)
@@ -96,9 +96,9 @@ class MoveProposer:
         moved: Indices = np.flatnonzero(old != new)
         if len(moved) > 2:
             return
-        expected = (self._values[moved, new[moved]] - self._values[moved, old[moved]]).sum()
-        if np.isfinite(expected):
-            wrong = (loss - best[0]) / self._scale(best) - float(expected)
+        after, before = self._values[moved, new[moved]], self._values[moved, old[moved]]
+        if np.isfinite(after).all() and np.isfinite(before).all():
+            wrong = (loss - best[0]) / self._scale(best) - float((after - before).sum())
             self._values[moved, new[moved]] += RELAXATION * wrong / max(len(moved), 1)
 
     def _scale(self, best: tuple[float, Genome]) -> float:
@@ -146,12 +146,13 @@ class MoveProposer:
         return float(self._values[np.isfinite(self._values)].max())
 
     def _by_chance(self) -> Proposal | None:
-        """Where no move is left: away from a best plan until a plan is new."""
-        space = self._terrain.space
+        """Where no move is left: away from a best plan until a plan is new; by the seed and the
+        number of trials, so that a resumed search is the same one."""
+        space, random = self._terrain.space, Random(f"{self._seed} {self._turn}")
         known = [best[1] for best in self._best if best is not None]
         genome = known[-1] if known else space.cheapest
         for _ in range(STEPS):
-            genome = self._terrain.repair(space.neighbour(genome, self._random), self._random)
+            genome = self._terrain.repair(space.neighbour(genome, random), random)
             if not self._terrain.is_known(genome):
                 return Proposal(genome, space.params(genome))
         return None

@@ -12,7 +12,7 @@ from quire.explore.space import Genome
 class Size:
     """A cost as a sum over the groups.
 
-    metric: its name. shares: (groups, candidates), what each choice adds to the cheapest plan's.
+    metric: its name. shares: (groups, candidates), what each choice adds to that of a base.
     exact: whether sizes are sums over choices and pairs of them, so that `changes` are exact.
     least, bound: the smallest and the largest size to aim at.
     """
@@ -21,15 +21,18 @@ class Size:
         goal = terrain.objectives
         self.metric = terrain.named_costs[0]
         self._terrain, self._table = terrain, terrain.tables[self.metric]
-        self.least, self.shares = self._table.least, self._table.choices
+        self.shares = self._table.choices
+        self._base = self._table.least
+        self.least = self._base + float(self.shares.min(1).sum())
         self.exact = self._table.exact
-        most = self.least + float(self.shares.max(1).sum())
+        finite = np.where(np.isfinite(self.shares), self.shares, -np.inf)
+        most = self._base + float(finite.max(1).sum())
         self.bound = min(most, goal.bounds.get(self.metric, most))
         self._wanted = goal.directions.get(self.metric) == "min"
 
     def of(self, genome: Genome) -> float:
         """The sum of the shares of a plan; its size, but for what pairs of choices add."""
-        return self.least + float(self.shares[np.arange(len(genome)), genome].sum())
+        return self._base + float(self.shares[np.arange(len(genome)), genome].sum())
 
     def measured(self, genome: Genome) -> float:
         """The size of a plan."""
@@ -42,7 +45,8 @@ class Size:
             cell = pairing.cell(genome)
             for side, (g, kinds) in enumerate(zip(pairing.groups, pairing.kinds, strict=True)):
                 beside = (extra.T if side else extra)[list(kinds), cell[1 - side]]
-                found[g, : len(kinds)] += beside - extra[cell]
+                now = extra[cell] if np.isfinite(extra[cell]) else 0.0
+                found[g, : len(kinds)] += beside - now
         return found
 
     def draw(self, random: Random) -> float:

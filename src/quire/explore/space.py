@@ -110,6 +110,11 @@ class Space:
         """The plan with the smallest format at every site."""
         return tuple(group.by_bits[0] for group in self.groups)
 
+    def bits(self, genome: Genome) -> float:
+        """The bits of a plan's formats, added up."""
+        pairs = zip(self.groups, genome, strict=True)
+        return sum(group.candidates[i].bits for group, i in pairs)
+
     def genome(self, params: Mapping[str, int | str]) -> Genome:
         """The plan that Optuna's parameters describe."""
         return tuple(group.choose(params) for group in self.groups)

@@ -74,3 +74,18 @@ def test_tried_plans_are_known(terrain: Terrain) -> None:
     assert not terrain.is_known(genome)
     terrain.remember(terrain.space.formats(genome))
     assert terrain.is_known(genome)
+
+
+def test_a_lower_limit_on_a_cost(task: Task) -> None:
+    graph = capture(task.model, task.example_inputs)
+    model = CostModel(graph)
+    space = build_space(sites(graph).values(), ["mxint3", "mxint4", "mxint6", "mxint8"])
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        return model(Plan(formats)).metrics()
+
+    terrain = Terrain(space, Objectives({"error": "min"}, {"bits": ">= 6"}), costs)
+    rng = random.Random(0)
+    for _ in range(20):
+        genome = tuple(rng.randrange(4) for _ in space.groups)
+        assert terrain.costs(terrain.repair(genome, rng))["bits"] >= 6

@@ -212,6 +212,66 @@ def test_plans_that_the_cost_function_refuses_are_never_taken() -> None:
         assert program.solve({"area": bound}) == best
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_plans_refused_for_what_stands_beside_them_are_optimal_still(seed: int) -> None:
+    """A choice may be refused beside the smallest formats and taken beside others."""
+    bench = bench_of(Attention())
+    space = build_space(bench.sites.values(), FORMATS[:4])
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        texts = list(formats.values())
+        marks = [zlib.crc32(f"{seed} {a} {b}".encode()) % 6 for a, b in itertools.pairwise(texts)]
+        if 0 in marks:
+            raise HardwareError("no cell for that")
+        return {"area": float(sum(parse(text).bits for text in texts))}
+
+    program = Program(CostTables(space, costs), values_of(space))
+    plans = every_plan(program)
+    areas = sorted(costs["area"] for _, _, costs in plans if math.isfinite(costs["area"]))
+    assert 0 < len(areas) < len(plans)
+    for share in (0.0, 0.2, 0.6):
+        bound = areas[int(share * len(areas))]
+        best = next(total for total, _, costs in plans if costs["area"] <= bound)
+        assert program.total(program.solve({"area": bound})) == pytest.approx(best, rel=1e-6)
+    best = next(total for total, _, costs in plans if math.isfinite(costs["area"]))
+    assert program.total(program.solve({})) == pytest.approx(best, rel=1e-6)
+
+
+def test_a_budget_that_only_counts_is_cut_off_plan_by_plan() -> None:
+    bench = bench_of(Attention())
+    space = build_space(bench.sites.values(), ["mxint4", "mxint8"])
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        wide = sum(text == "mxint8" for text in formats.values())
+        if wide > 3:
+            raise HardwareError("too many")
+        return {"wide": float(wide)}
+
+    program = Program(
+        CostTables(space, costs), [[1.0, 0.5 - g / 100] for g in range(len(space.groups))]
+    )
+    plan = program.solve({})
+    assert sum(plan) == 3
+    assert program.total(plan) == min(
+        program.total(p) for _, p, costs in every_plan(program) if math.isfinite(costs["wide"])
+    )
+
+
+def test_the_smallest_formats_may_be_refused() -> None:
+    bench = bench_of(Tied())
+    space = build_space(bench.sites.values(), FORMATS[:4])
+
+    def costs(formats: Mapping[str, str]) -> dict[str, float]:
+        if "mxint2" in formats.values():
+            raise HardwareError("no cell for two bits")
+        return {"area": float(sum(parse(text).bits for text in formats.values()))}
+
+    program = Program(CostTables(space, costs), values_of(space))
+    least = program.least("area")
+    assert least == min(costs["area"] for _, _, costs in every_plan(program))
+    assert 0 not in program.solve({"area": least})
+
+
 def test_a_front_gets_better_with_its_bound(program: Program) -> None:
     least = program.least("bits")
     assert least is not None
