@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -77,7 +77,9 @@ class Corrector:
         groups: Iterable[str] | None = None,
         values: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self._graph, self._data, self._values = graph, data, values
+        once = isinstance(data, Iterator)  # weights and scales take a pass each
+        self._graph, self._values = graph, values
+        self._data: Data = list(data) if once else data
         self._sites = sites(graph)
         self._nodes: dict[str, Node] = {node.name: node for node in graph.graph.nodes}
         self._groups: dict[str, list[Site]] = {}
@@ -146,6 +148,11 @@ class Corrector:
                 "correction takes: clone the parameter"
             )
         inputs, name = self._inputs[site.tie], str(site.parameter)
+        if others := self._other_readers(name, (node.name for _, node in uses)):
+            raise PlanError(
+                f"{site.name}: the weight is read by {', '.join(others)} too, which would see it "
+                "corrected: clone the parameter for it"
+            )
         weight: Tensor = attribute(self._graph, name).detach()
         if not weight.isfinite().all():
             raise PlanError(f"{site.name}: the weight holds NaN or infinity: clean it")
@@ -176,6 +183,11 @@ class Corrector:
                 added = correction.bias(error, inputs.mean(calls), options)
                 removed += float(added.square().sum()) * inputs.share(calls)
                 bias: Tensor = attribute(self._graph, name).detach()
+                if bias.numel() != added.numel():
+                    raise PlanError(
+                        f"{uses[0][0].name}: its bias {name} has {bias.numel()} values for "
+                        f"{added.numel()} sums, so that it cannot be corrected: leave out 'bias'"
+                    )
                 value = changed.get(name, bias).double() + added.reshape(bias.shape)
                 changed[name] = value.to(bias.dtype)
         return changed, removed
@@ -191,16 +203,19 @@ class Corrector:
                     "cannot be corrected: leave out 'bias'"
                 )
         for name, calls in found.items():
-            tensor = attribute(self._graph, name)
-            held = self._graph.graph.find_nodes(op="get_attr")
-            reads = [n for n in held if attribute(self._graph, str(n.target)) is tensor]
-            users = {user.name for node in reads for user in node.users}
-            if others := sorted(users - set(calls)):
+            if others := self._other_readers(name, calls):
                 raise PlanError(
                     f"{uses[0][0].name}: its bias {name} is read by {', '.join(others)} too, so "
                     "that it cannot be corrected for one product: leave out 'bias', or clone it"
                 )
         return found
+
+    def _other_readers(self, name: str, calls: Iterable[str]) -> list[str]:
+        """What reads a parameter beside some calls, under any of its names."""
+        tensor = attribute(self._graph, name)
+        held = self._graph.graph.find_nodes(op="get_attr")
+        reads = [node for node in held if attribute(self._graph, str(node.target)) is tensor]
+        return sorted({user.name for node in reads for user in node.users} - set(calls))
 
     @property
     def _inputs(self) -> dict[str, Inputs]:

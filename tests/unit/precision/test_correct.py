@@ -488,3 +488,50 @@ def test_several_batches_are_one(graph, x) -> None:
     parts, _ = correct(graph, plan, [(x[:50],), (x[50:],)])
     assert torch.equal(whole.fc1.weight, parts.fc1.weight)
     assert torch.allclose(whole.fc1.bias, parts.fc1.bias, atol=1e-7)
+
+
+class Reads(nn.Module):
+    """A weight that a product reads, and something else without a cast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.w) + x * self.w[0]
+
+
+def test_a_weight_that_something_else_reads_is_refused() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 8)
+    graph = quire.capture(Reads(), (x,))
+    with pytest.raises(PlanError, match=r"linear.weight: the weight is read by select.* too"):
+        correct(graph, Plan({"linear.weight": "mxint4+gptq"}), x)
+
+
+def test_calibration_may_be_an_iterator(graph, x) -> None:
+    plan = Plan({"fc1.weight": "mxint4+gptq", "fc2.input": "int8+clip"})
+    first, left = correct(graph, plan, iter([x[:16], x[16:]]))
+    second, expected = correct(graph, plan, [x[:16], x[16:]])
+    assert left == expected
+    assert torch.equal(first.fc1.weight, second.fc1.weight)
+
+
+class OneBias(nn.Module):
+    """A bias that all sums share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.bias = nn.Parameter(torch.randn(8, 4)), nn.Parameter(torch.randn(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.w)
+
+
+def test_a_bias_that_sums_share_is_not_corrected() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 8)
+    graph = quire.capture(OneBias(), (x,))
+    (name,) = (site for site in quire.sites(graph) if site.endswith("weight") or "other" in site)
+    with pytest.raises(PlanError, match="has 1 values for 4 sums"):
+        correct(graph, Plan({name: "mxint4+bias"}), x)
