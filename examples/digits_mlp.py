@@ -32,7 +32,10 @@ def splits(seed: int) -> tuple[Split, Split, Split]:
 
 
 def task(seed: int = 0, epochs: int = 80, hidden: tuple[int, ...] = (32, 32)) -> Task:
-    """The model, trained in seconds, scored on the validation split; hidden: sizes of its layers."""
+    """The model, trained in seconds, scored on the validation split.
+
+    hidden: sizes of the layers between.
+    """
     (images, labels), validation, _ = splits(seed)
     torch.manual_seed(seed)
     sizes = pairwise((64, *hidden, 10))

@@ -83,7 +83,8 @@ def _linear_alike(r: random.Random) -> Point:
 
 def _linear_wide(r: random.Random) -> Point:
     """Many lanes in and integers of few bits, as layers of a fast design have them."""
-    x, w = r.choice(((2, 2), (2, 4), (3, 3), (4, 3), (3, 5), (4, 4), (5, 3), (4, 8), (6, 6), (8, 7)))
+    soft = ((2, 2), (2, 4), (3, 3), (4, 3), (3, 5), (4, 4), (5, 3))
+    x, w = r.choice((*soft, (4, 8), (6, 6), (8, 7)))
     m_in, m_out = r.choice(((8, 1), (11, 1), (16, 1), (22, 1), (32, 1), (8, 2), (11, 2), (16, 2)))
     k_beats = r.choice((2, 3, 6))
     return {
