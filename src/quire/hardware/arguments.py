@@ -1,10 +1,10 @@
-"""What the arguments of `emit` and `synthesize` may be, in one table; lanes, the top's name and the
-target depend on more."""
+"""What the arguments of `emit`, `synthesize` and `DesignCosts` may be, in one table; the layers of
+lanes, the top's name and the target depend on more."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from numbers import Real
 from typing import Any
@@ -58,6 +58,14 @@ def _tensors(value: Any) -> bool:
     return all(isinstance(x, Tensor) for x in each)
 
 
+def _lanes(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, str) and value in ("auto", "unroll"))
+
+
+def _data(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
 _BUDGET: Rule = (_integer(0), "a whole number, 0 or more")
 
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -75,6 +83,14 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "name": ((lambda name: isinstance(name, str), "the name of the top module, a str"),),
     "rom": (((lambda rom: rom in ("auto", "block", "logic")), "'auto', 'block' or 'logic'"),),
     "max_accumulator": ((_integer(1), "bits, a whole number of 1 or more"),),
+    "lanes": ((_lanes, "'auto', 'unroll' or {layer: (M_in, M_out) or 'unroll'}"),),
+    "calibration": (
+        (
+            _data,
+            "a batch (a tensor, a tuple of inputs, or a dict of them by name), or an iterable of "
+            "batches",
+        ),
+    ),
     "levels": ((_integer(1), "adders between two registers, a whole number of 1 or more"),),
     "place": ((lambda place: isinstance(place, bool), "True or False"),),
     "liberty": _optional((lambda x: isinstance(x, str | os.PathLike), "the path of a .lib file")),

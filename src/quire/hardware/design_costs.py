@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch.fx import GraphModule
 
+from quire.errors import HardwareError
 from quire.hardware.arguments import check
 from quire.hardware.cost import HardwareCost, cost
 from quire.hardware.design import Design
@@ -43,7 +44,9 @@ class DesignCosts:
     latency in cycles, the interval a `Maximum` over stages and streams; rate = clock / interval, in
     samples a second. Weights are taken as they are, whatever corrections a plan has. A plan that
     has no hardware, cannot reach the rate or does not fit into the budget raises HardwareError,
-    and a search does not run it. Arguments that are not legal raise HardwareError at once.
+    and a search does not run it; the refusal is kept as costs are. Arguments that are not legal
+    raise HardwareError at once; only a graph can tell whether the layers in a mapping of lanes and
+    the batches of the calibration data fit, so these raise with the first plan.
     """
 
     calibration: Data
@@ -58,18 +61,35 @@ class DesignCosts:
 
     def __post_init__(self) -> None:
         check(rate=self.rate, clock=self.clock, dsp=self.dsp, lut=self.lut, bram=self.bram)
-        check(max_accumulator=self.max_accumulator)
+        check(max_accumulator=self.max_accumulator, lanes=self.lanes, calibration=self.calibration)
         if isinstance(self.calibration, Iterator):  # which would run dry after the first plan
             object.__setattr__(self, "calibration", list(self.calibration))
 
     def __call__(self, graph: GraphModule) -> Callable[[Plan], dict[str, float]]:
         """For a graph from `quire.capture`, the function from a plan to its costs by name."""
-        known = lru_cache(KEPT)(lambda entries: self._metrics(graph, Plan(dict(entries))))
-        return lambda plan: dict(known(tuple((n, e.settled) for n, e in plan.items())))
+        known = lru_cache(KEPT)(lambda entries: self._tried(graph, Plan(dict(entries))))
+
+        def costs(plan: Plan) -> dict[str, float]:
+            found = known(tuple((name, entry.settled) for name, entry in plan.items()))
+            if isinstance(found, str):
+                raise HardwareError(found)
+            return dict(found)
+
+        return costs
 
     def cost(self, graph: GraphModule, plan: Plan) -> HardwareCost:
         """The cost of one plan's circuit, by layer too."""
         return cost(self._design(graph, plan))
+
+    def _tried(self, graph: GraphModule, plan: Plan) -> dict[str, float] | str:
+        """The costs of a plan, or why it has none, since a cache keeps no exceptions.
+
+        The message alone, because the traceback would hold the plan's graph and design.
+        """
+        try:
+            return self._metrics(graph, plan)
+        except HardwareError as error:
+            return str(error)
 
     def _metrics(self, graph: GraphModule, plan: Plan) -> dict[str, float]:
         design = self._design(graph, plan)

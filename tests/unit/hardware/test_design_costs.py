@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import quire
 from quire.errors import HardwareError, StudyError
 from quire.explore import Study, Task
-from quire.hardware import DesignCosts
+from quire.hardware import DesignCosts, design_costs
 from quire.precision import Maximum
 
 FORMATS = ["fixed(4..8,fitted)", "mxint4", "mxint8"]
@@ -112,6 +112,34 @@ def test_arguments_are_checked_at_once(task: Task) -> None:
         DesignCosts(data(task), rate=-1)
     with pytest.raises(HardwareError, match=r"dsp=1\.5: give a whole number"):
         DesignCosts(data(task), dsp=1.5)  # type: ignore[arg-type]
+    with pytest.raises(HardwareError, match="lanes='foo': give 'auto', 'unroll' or"):
+        DesignCosts(data(task), lanes="foo")  # type: ignore[arg-type]
+    with pytest.raises(HardwareError, match="calibration=None: give a batch"):
+        DesignCosts(None)  # type: ignore[arg-type]
+
+
+def test_a_refused_plan_is_lowered_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = quire.capture(task.model, task.example_inputs)
+    lowered: list[Any] = []
+    original = design_costs.lower
+
+    def counted(*args: Any, **options: Any) -> Any:
+        lowered.append(args)
+        return original(*args, **options)
+
+    monkeypatch.setattr(design_costs, "lower", counted)
+    costs = DesignCosts(data(task), lut=100)(graph)
+    plan = quire.Plan.uniform(graph, "mxint8")
+    said: list[str] = []
+    counts: list[int] = []
+    for _ in range(2):
+        with pytest.raises(HardwareError, match="the budget cannot be met") as caught:
+            costs(plan)
+        said.append(str(caught.value))
+        counts.append(len(lowered))
+        assert caught.value.__context__ is None
+    assert said[0] == said[1]
+    assert counts[0] == counts[1] > 0
 
 
 def test_calibration_may_be_an_iterator_and_costs_travel(task: Task) -> None:
