@@ -148,11 +148,6 @@ class Corrector:
                 "correction takes: clone the parameter"
             )
         inputs, name = self._inputs[site.tie], str(site.parameter)
-        if others := self._other_readers(name, (node.name for _, node in uses)):
-            raise PlanError(
-                f"{site.name}: the weight is read by {', '.join(others)} too, which would see it "
-                "corrected: clone the parameter for it"
-            )
         weight: Tensor = attribute(self._graph, name).detach()
         if not weight.isfinite().all():
             raise PlanError(f"{site.name}: the weight holds NaN or infinity: clean it")
@@ -163,6 +158,12 @@ class Corrector:
                 options = correction.filled(entry.corrections[correction.name])
                 value = correction.weight(layer, value, options)
         parameters = {} if value is layer.weight else {name: rows.back(value, weight)}
+        others = self._other_readers(name, (node.name for _, node in uses))
+        if parameters and others:
+            raise PlanError(
+                f"{site.name}: the weight is read by {', '.join(others)} too, which would see it "
+                "corrected: clone the parameter for it"
+            )
         error = layer.weight.double() - layer.cast(value).double()
         biases, removed = self._biases(uses, entry, inputs, error)
         before = float(layer.errors(layer.weight).sum())

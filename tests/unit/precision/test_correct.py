@@ -495,10 +495,10 @@ class Reads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.randn(8, 8))
+        self.w, self.b = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(8))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.w) + x * self.w[0]
+        return functional.linear(x, self.w, self.b) + x * self.w[0]
 
 
 def test_a_weight_that_something_else_reads_is_refused() -> None:
@@ -507,6 +507,9 @@ def test_a_weight_that_something_else_reads_is_refused() -> None:
     graph = quire.capture(Reads(), (x,))
     with pytest.raises(PlanError, match=r"linear.weight: the weight is read by select.* too"):
         correct(graph, Plan({"linear.weight": "mxint4+gptq"}), x)
+    corrected, _ = correct(graph, Plan({"linear.weight": "mxint4+bias"}), x)
+    assert corrected.w is graph.w  # a bias leaves the weight as it is
+    assert not torch.equal(corrected.b, graph.b)
 
 
 def test_calibration_may_be_an_iterator(graph, x) -> None:
