@@ -44,7 +44,8 @@ class Site:
     is_operand: whether this is an operand of a product or convolution.
     parameter: the parameter or buffer that the tensor is, by the first name that the graph reads;
         None for one that is computed, from inputs or from parameters.
-    bias: the parameter that the op adds to its product, in the same way; None where there is none.
+    bias: the parameter that the op adds to its product, in the same way; None where there is none,
+        and where it has no value for each column or channel.
     """
 
     name: str
@@ -134,9 +135,18 @@ def _parameter(edge: Edge, parameters: Mapping[Node, str]) -> str | None:
 
 
 def _bias(edges: Iterable[Edge], parameters: Mapping[Node, str]) -> str | None:
-    """The parameter that an op with these edges adds."""
+    """The parameter that an op with these edges adds, with a value for each of its sums."""
     added = [edge for edge in edges if edge.operand.role == "bias"]
-    return _parameter(added[0], parameters) if added else None
+    return _parameter(added[0], parameters) if added and _is_for_each(added[0]) else None
+
+
+def _is_for_each(bias: Edge) -> bool:
+    """Whether a bias is not broadcast along the columns of the result, as addmm may do."""
+    typed, result = float_type(bias.value), float_type(bias.node)
+    if typed is None or result is None or not typed.shape:
+        return False
+    is_row = prod(typed.example) == typed.shape[-1]
+    return is_row and (typed.shape[-1] != 1 or 1 in result.shape)
 
 
 def _source(graph: GraphModule, edge: Edge, origin: dict[Node, Origin]) -> Hashable:

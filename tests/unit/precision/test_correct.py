@@ -521,20 +521,30 @@ def test_calibration_may_be_an_iterator(graph, x) -> None:
 
 
 class OneBias(nn.Module):
-    """A bias that all sums share."""
+    """A bias that sums share."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.w, self.bias = nn.Parameter(torch.randn(8, 4)), nn.Parameter(torch.randn(1))
+        self.w, self.bias = nn.Parameter(torch.randn(8, 4)), nn.Parameter(torch.randn(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.addmm(self.bias, x, self.w)
 
 
-def test_a_bias_that_sums_share_is_not_corrected() -> None:
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_bias_that_sums_share_is_not_corrected(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     x = torch.randn(16, 8)
-    graph = quire.capture(OneBias(), (x,))
-    (name,) = (site for site in quire.sites(graph) if site.endswith("weight") or "other" in site)
-    with pytest.raises(PlanError, match="has 1 values for 4 sums"):
-        correct(graph, Plan({name: "mxint4+bias"}), x)
+    graph = quire.capture(OneBias(shape), (x,))
+    assert quire.sites(graph)["addmm.weight"].bias is None  # so that a search leaves it out
+    with pytest.raises(PlanError, match=r"addmm.weight, .* has no correction 'bias'"):
+        correct(graph, Plan({"addmm.weight": "mxint4+bias"}), x)
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 4)])
+def test_a_bias_of_each_column_is_corrected(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 8) + 1
+    graph = quire.capture(OneBias(shape), (x,))
+    q = quire.quantize(*correct(graph, Plan({"addmm.weight": "mxint4+bias"}), x))
+    assert (q(x) - graph(x)).mean(0).abs().max() < 1e-5
