@@ -5,6 +5,7 @@ workers are at work. With one worker each proposal has seen all trials before it
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,6 +79,7 @@ class Driver:
         self._first = iter([*uniform, *(("", genome) for genome in front)])
         self._numbers = count()
         self._running: dict[int, Work] = {}
+        self._answers: deque[tuple[int, Answer]] = deque()
         self._own: dict[Key, Work] = {}
         self.count = 0
         self._learn(ledger.read())
@@ -94,14 +96,14 @@ class Driver:
         Then the `best` plans of the front are trained and measured once more. Gives each trial
         that is new in the study, and whether this driver ran it.
         """
-        try:
-            yield from self._run(partial(self._propose, total))
-            if best:
-                yield from self._run(partial(self._train, self._best(best), epochs))
-        except KeyboardInterrupt:
-            for number, answer in self._workers.finished(0):
-                yield from self._keep(self._running.pop(number), answer)
-            raise
+        yield from self._run(partial(self._propose, total))
+        if best:
+            yield from self._run(partial(self._train, self._best(best), epochs))
+
+    def rescue(self) -> list[tuple[Trial, bool]]:
+        """After Ctrl-C, wherever it came: store what has been measured; gives those trials."""
+        self._answers.extend(self._workers.finished(0))
+        return list(self._store())
 
     def _run(self, next_work: Callable[[], Work | None]) -> Iterator[tuple[Trial, bool]]:
         """Run what `next_work` gives until there is no more, and other drivers are done too."""
@@ -109,12 +111,21 @@ class Driver:
         while True:
             yield from self._fill(next_work)
             if self._running:
-                for number, answer in self._workers.finished(pause):
-                    yield from self._keep(self._running.pop(number), answer)
+                self._answers.extend(self._workers.finished(pause))
+                yield from self._store()
             elif self._ledger.others:
                 time.sleep(PAUSE)
             else:
                 return
+
+    def _store(self) -> Iterator[tuple[Trial, bool]]:
+        """Store the trials of the answers, each of which stays until it is stored."""
+        while self._answers:
+            number, answer = self._answers[0]
+            new = self._keep(self._running[number], answer)
+            self._answers.popleft()
+            del self._running[number]
+            yield from new
 
     def _fill(self, next_work: Callable[[], Work | None]) -> Iterator[tuple[Trial, bool]]:
         """Give the workers that are free a plan each."""
@@ -153,8 +164,11 @@ class Driver:
 
     def _given(self) -> Iterator[tuple[str, Genome]]:
         """(label, plan) of plans that no sampler proposes, each once; other drivers' first."""
+        space = self._terrain.space
+        labels = {genome: UNIFORM + label for label, genome in space.uniform().items()}
         while self._ledger.dropped:
-            yield "", self._terrain.space.genome_of(self._ledger.dropped.pop())
+            genome = space.genome_of(self._ledger.dropped.pop())
+            yield labels.get(genome, ""), genome
         yield from self._first
 
     def _work(self, label: str, proposal: Proposal) -> Work:

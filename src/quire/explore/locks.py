@@ -15,6 +15,7 @@ from typing import IO, Any, Protocol
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, make_url
 
+from quire.errors import StudyError
 from quire.explore.storage import file_locks, is_postgresql, server
 
 
@@ -168,14 +169,26 @@ class FileLocks:
 
     def _lock(self, name: str, how: int) -> bool:
         path = self._file(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("a+b").close()
+        except OSError as error:
+            raise StudyError(
+                f"{path} cannot be written: {error.strerror}; give a storage= in another folder"
+            ) from error
         while True:
             file = path.open("a+b")
             try:
                 self._fcntl.flock(file, how)
-            except OSError:
+            except BlockingIOError:
                 file.close()
                 return False
+            except OSError as error:  # as of a network's file system without locks
+                file.close()
+                raise StudyError(
+                    f"{path} cannot be locked: {error.strerror}; give a storage= on a local disk, "
+                    "or postgresql+psycopg://user@host/database"
+                ) from error
             with suppress(FileNotFoundError):  # its holder may have removed it meanwhile
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     break

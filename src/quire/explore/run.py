@@ -1,6 +1,7 @@
 """`search`: propose plans within the limits, run them, keep what they give."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import optuna
@@ -53,7 +54,7 @@ def search(
     trials: int = 200,
     workers: int | None = None,
     ray: str | None = None,
-    storage: str = "study.journal",
+    storage: str | os.PathLike[str] = "study.journal",
     join: bool = False,
     sampler: str | BaseSampler = "program",
     start: str = "uniform",
@@ -110,6 +111,9 @@ def search(
     limits is found.
     """
     _check_arguments(task, objectives, limits)
+    _check_calls(costs=costs, on_trial=on_trial)
+    _check_sensitivities(sensitivities)
+    storage = os.fspath(storage)
     if start not in STARTS:
         raise StudyError(f"start={start!r}: give one of {', '.join(STARTS)}")
     _check_integers(trials=trials, seed=seed, qat_epochs=qat_epochs)
@@ -145,7 +149,7 @@ def search(
         clock.seconds.clear()  # what was spent before the first trial is no trial's
         run = driver.trials(trials, qat_best or 0, qat_epochs)
         with SearchProgress(name, driver.earlier, trials + (qat_best or 0), goal, progress) as line:
-            interrupted = _watch(run, line, on_trial)
+            interrupted = _watch(driver, run, line, on_trial)
             if interrupted or (progress and driver.count < trials):
                 line.say(_end(driver, stored, trials, storage, interrupted))
         return Study.from_stored(stored, clock.seconds, interrupted)
@@ -158,6 +162,17 @@ def _check_arguments(task: object, objectives: object, limits: object) -> None:
         raise StudyError(f'objectives are {objectives!r}: write {{"accuracy": "max", ...}}')
     if not isinstance(limits, Mapping | None):
         raise StudyError(f'limits are {limits!r}: write {{"bits": 4.0, "accuracy": ">= 0.9"}}')
+
+
+def _check_calls(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise StudyError(f"{name}={value!r}: give a function, or None")
+
+
+def _check_sensitivities(given: object) -> None:
+    if not isinstance(given, Sensitivities | None):
+        raise StudyError(f"sensitivities={given!r}: give what quire.sensitivity gave, or None")
 
 
 STARTS = ("uniform", "front")
@@ -185,17 +200,23 @@ def _check_training(task: Task, epochs: int, best: int | None) -> None:
 
 
 def _watch(
+    driver: Driver,
     run: Iterator[tuple[Trial, bool]],
     line: SearchProgress,
     on_trial: Callable[[Trial], object] | None,
 ) -> bool:
     """Run the trials and show each; whether Ctrl-C ended them."""
-    try:
-        for trial, own in run:
+
+    def show(trials: Iterable[tuple[Trial, bool]]) -> None:
+        for trial, own in trials:
             line.show(trial)
             if own and on_trial is not None:
                 on_trial(trial)
+
+    try:
+        show(run)
     except KeyboardInterrupt:
+        show(driver.rescue())
         return True
     return False
 

@@ -9,6 +9,7 @@ choices are not worth a forward pass.
 
 import csv
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -121,7 +122,7 @@ def sensitivity(
     formats: FormatLists,
     *,
     sites: Sequence[str] | None = None,
-    storage: str = "study.journal",
+    storage: str | os.PathLike[str] = "study.journal",
     kind: str = "kl",
     prune: Sequence[str] = PRUNED_BY,
     workers: int | None = None,
@@ -149,7 +150,7 @@ def sensitivity(
     """
     if kind not in KINDS:
         raise StudyError(f"kind={kind!r}: give one of {', '.join(KINDS)}")
-    clock = Clock()
+    clock, storage = Clock(), os.fspath(storage)
     bench = Workbench(task, 0, clock)
     space = build_space(bench.sites.values(), formats, sites, bench.fit)
     tables = CostTables(space, bench.costs)

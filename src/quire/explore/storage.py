@@ -64,7 +64,7 @@ def open_storage(storage: str) -> BaseStorage:
 
 def is_postgresql(storage: str) -> bool:
     """Whether the URL of a storage names a PostgreSQL server."""
-    return storage.startswith("postgresql")
+    return storage.startswith(("postgresql://", "postgresql+"))
 
 
 SERVERS: dict[str, RDBStorage] = {}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -57,8 +58,9 @@ class Study:
     program: Mapping[str, Any] | None = None
 
     @classmethod
-    def load(cls, name: str, storage: str = "study.journal") -> "Study":
+    def load(cls, name: str, storage: str | os.PathLike[str] = "study.journal") -> "Study":
         """The study of that name as it is stored; StudyError where there is none."""
+        storage = os.fspath(storage)
         if "://" not in storage and not Path(storage).exists():
             raise StudyError(f"there is no study file {storage}")
         with database_errors(storage):

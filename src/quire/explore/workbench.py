@@ -1,10 +1,12 @@
 """What a search does with one plan: count its cost, quantize the model, train and evaluate it."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from numbers import Real
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -59,6 +61,7 @@ class Workbench:
         self._graph = capture(task.model, task.example_inputs)
         self._cost = CostModel(self._graph)
         self._more_costs = costs(self._graph) if costs else _no_costs
+        self._cost_names: set[str] = set()  # of those handed in, from the first plan on
         self._switchable = Switchable(self._graph)
         self.sites = self._cost.sites
 
@@ -68,8 +71,9 @@ class Workbench:
             plan = _plan(formats)
             plan = plan.without_corrections() if plan.has_corrections else plan  # they are free
             own, more = self._cost(plan).metrics(), self._more_costs_of(plan)
-        if shared := own.keys() & more.keys():
-            raise TaskError(f"costs returned {shared}, which Quire computes: rename it")
+        if shared := sorted(own.keys() & more.keys()):
+            names = ", ".join(shared)
+            raise TaskError(f"costs returned {names}, which Quire computes: rename it")
         return {**own, **more}
 
     def measure(self, formats: Mapping[str, str], epochs: int) -> Measured:
@@ -97,9 +101,11 @@ class Workbench:
         """
         costs, metrics, error = self.costs(formats), dict(measured.metrics), measured.error
         if not error and (shared := metrics.keys() & costs.keys()):
-            error = f"TaskError: evaluate returned {shared}, which Quire computes: rename it"
+            names = ", ".join(sorted(shared))
+            error = f"TaskError: evaluate returned {names}, which Quire computes: rename it"
         if not error and (missing := set(wanted) - metrics.keys() - costs.keys()):
-            error = f"TaskError: evaluate returned {', '.join(metrics)}, but not {missing}"
+            absent = ", ".join(sorted(missing))
+            error = f"TaskError: evaluate returned {', '.join(metrics)}, but not {absent}"
         return Trial(
             number=number,
             formats=formats,
@@ -113,11 +119,24 @@ class Workbench:
     def _more_costs_of(self, plan: Plan) -> Mapping[str, float]:
         """The costs handed in; none of the fp32 model where it has no hardware or kernel."""
         try:
-            return self._more_costs(plan)
+            found: object = self._more_costs(plan)
         except (HardwareError, KernelError):
             if plan:
                 raise
             return {}
+        if not isinstance(found, Mapping):
+            raise TaskError(f"costs returned {found!r} of a plan: return {{cost name: number}}")
+        named = cast("Mapping[str, object]", found)
+        for name, value in named.items():
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise TaskError(f"costs gave {name!r} = {value!r}: a cost is a finite number")
+        self._cost_names = self._cost_names or set(named if plan else ())
+        if plan and set(named) != self._cost_names:
+            raise TaskError(
+                f"costs returned {', '.join(named)} of one plan and "
+                f"{', '.join(sorted(self._cost_names))} of another: return the same names"
+            )
+        return cast("Mapping[str, float]", named)
 
     def fit(self, group: Sequence[Site], template: str) -> int | None:
         """The integer that suits the tensors of a group of sites best (`fit_integer`)."""
@@ -188,8 +207,14 @@ class Workbench:
 
     @cached_property
     def reference(self) -> list[list[Tensor]]:
-        """The outputs of the fp32 model."""
-        return self.outputs({})
+        """The outputs of the fp32 model; TaskError where they are not finite."""
+        found = self.outputs({})
+        if not all(bool(x.isfinite().all()) for batch in found for x in batch):
+            raise TaskError(
+                "the fp32 model gives NaN or infinity on the calibration data, from which no "
+                "divergence can be measured: look at the data and the weights"
+            )
+        return found
 
     def digest(self) -> str:
         """A hash of what isolated changes depend on: weights, graph, and calibration data."""

@@ -159,7 +159,7 @@ def test_nan_fails_its_trial_with_the_metric(failing: Failing, storage: str) -> 
 def test_a_missing_metric_fails_its_trial(failing: Failing, storage: str) -> None:
     study = run(failing(lambda i: {"other": 1.0} if i == 4 else None), storage)
     assert study.trials[4].state == "failed"
-    assert "'error'" in study.trials[4].error
+    assert "but not error" in study.trials[4].error
 
 
 def test_a_limit_on_a_measured_metric_shuts_trials_out_of_the_results(
@@ -211,6 +211,9 @@ def test_the_fewest_bits_under_a_limit_on_what_is_no_objective(task: Task, stora
         ({"qat_best": 0}, "qat_best=0: give an integer from 1 on"),
         ({"qat_best": 2}, "qat_best=2 trains no plan without qat_epochs"),
         ({"objectives": {"bits": "min"}}, "needs an objective that evaluate measures"),
+        ({"on_trial": 3}, "on_trial=3: give a function"),
+        ({"costs": 3}, "costs=3: give a function"),
+        ({"sensitivities": "kl"}, "sensitivities='kl': give what quire.sensitivity gave"),
     ],
 )
 def test_mistakes_are_errors_before_anything_is_stored(
@@ -434,3 +437,35 @@ def test_arguments_of_the_wrong_kind_are_named(task: Task, storage: str) -> None
         run("mod:fn", storage)  # type: ignore[arg-type]
     with pytest.raises(StudyError, match="objectives are"):
         run(task, storage, objectives=["loss"])
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (lambda plan: None, "costs returned None of a plan: return"),
+        (lambda plan: {"size": float("nan")}, "costs gave 'size' = nan: a cost is a finite number"),
+        (lambda plan: {"size": torch.ones(1)}, "costs gave 'size' = tensor"),
+        (
+            lambda plan: {"size": 1.0, **({} if "mxint3" in str(plan) else {"more": 1.0})},
+            "return the same names",
+        ),
+    ],
+)
+def test_costs_that_are_handed_in_are_checked(
+    task: Task, storage: str, found: Callable[[Any], Any], words: str
+) -> None:
+    with pytest.raises(TaskError, match=words):
+        run(task, storage, costs=lambda graph: found)
+
+
+def test_a_storage_may_be_a_path(task: Task, tmp_path: Any) -> None:
+    run(task, tmp_path / "postgresql.journal", trials=6)
+    assert len(Study.load("search", tmp_path / "postgresql.journal").trials) == 6
+
+
+def test_a_model_of_nan_has_no_sensitivities(make_task: MakeTask, storage: str) -> None:
+    task = make_task(lambda model: {"error": 1.0})
+    with torch.no_grad():
+        next(task.model.parameters()).fill_(float("nan"))
+    with pytest.raises(TaskError, match="the fp32 model gives NaN or infinity"):
+        run(task, storage, objectives={"error": "min"})
