@@ -3,7 +3,8 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from quire.explore.clock import Clock
 from quire.explore.ledger import Ledger, Seat
 from quire.explore.records import find_study
 from quire.explore.storage import open_storage
+from quire.explore.workbench import Workbench
+from quire.explore.workers import Alone
 from quire.report import StudyResults, page
 
 MakeTask = Callable[..., Task]
@@ -98,6 +101,22 @@ def test_a_plan_that_a_dead_driver_had_claimed_is_retried(task: Task, storage: s
     assert dict(again.trials[6].formats) == plan
 
 
+def test_a_uniform_plan_of_a_dead_driver_keeps_its_name(task: Task, storage: str) -> None:
+    run(task, storage, trials=2, join=True)
+    stored = find_study("search", storage)
+    assert stored is not None
+    seat = Seat("search", storage, shared=True)
+    study = Study.from_stored(stored)
+    ledger = Ledger(stored, seat, study.objectives, Clock())
+    plan = dict.fromkeys(study.trials[1].formats, "mxint6")
+    with ledger.turn():
+        ledger.claim(ledger.key(plan))
+    seat.close()  # as a kill does
+    again = run(task, storage, trials=5, join=True)
+    (trial,) = (trial for trial in again.trials if trial.formats == plan)
+    assert trial.label == "uniform mxint6"
+
+
 def test_a_claim_of_a_driver_at_work_counts_and_is_left_alone(
     task: Task, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +145,35 @@ def test_a_trial_that_was_stored_twice_counts_once(task: Task, storage: str) -> 
     stored.add_trial(stored.get_trials()[4])
     assert Study.load("search", storage).trials == study.trials
     assert len(run(task, storage, trials=9).trials) == 9
+
+
+class Three(Alone):
+    """Workers whose answers come three at a time."""
+
+    slots = 3
+
+
+def test_ctrl_c_between_answers_loses_none(
+    make_task: MakeTask, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def hired(bench: Workbench, *rest: object) -> Iterator[Three]:
+        yield Three(bench)
+
+    monkeypatch.setattr("quire.explore.run.hire", hired)
+    plain, evaluations = make_task(), list[int]()
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        evaluations.append(1)
+        return dict(plain.evaluate(model))
+
+    def stop(trial: Trial) -> None:
+        if trial.number == 8:
+            raise KeyboardInterrupt
+
+    study = run(make_task(evaluate), storage, on_trial=stop)
+    assert study.interrupted
+    assert len(study.trials) == len(evaluations) > 9
 
 
 def train(model: nn.Module, epochs: int) -> None:
