@@ -69,7 +69,8 @@ Sampler = Annotated[
 Start = Annotated[
     str,
     typer.Option(
-        help="front: first the plans of the integer program; uniform: the uniform plans alone."
+        help="front: after the uniform plans those of the integer program, as the sampler program "
+        "always does; uniform: then what the sampler proposes."
     ),
 ]
 Join = Annotated[bool, typer.Option("--join", help="Search beside others that join the study.")]

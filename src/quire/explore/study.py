@@ -93,6 +93,11 @@ class Study:
             program=kept.get(PROGRAM),
         )
 
+    def __repr__(self) -> str:
+        trials, front = len(self.trials), len(self.pareto())
+        best = f", best trial {self.best_trial().number}" if front else ""
+        return f"Study({self.name!r}: {trials} trials, {front} on the front{best})"
+
     @property
     def baseline(self) -> Trial:
         """The fp32 model."""

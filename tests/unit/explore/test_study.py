@@ -39,6 +39,11 @@ def test_the_front_is_feasible_and_without_the_baseline() -> None:
     assert [t.number for t in STUDY.pareto()] == [3, 1]
 
 
+def test_a_study_is_a_line() -> None:
+    assert repr(STUDY) == "Study('s': 7 trials, 2 on the front, best trial 3)"
+    assert repr(replace(STUDY, trials=STUDY.trials[:1])) == "Study('s': 1 trials, 0 on the front)"
+
+
 def test_best_under_bounds() -> None:
     assert STUDY.best_trial().number == 3  # of equal accuracy the smaller one
     assert STUDY.best_trial(max_bits=4.5).number == 1
