@@ -113,6 +113,8 @@ def search(
     _check_arguments(task, objectives, limits)
     _check_calls(costs=costs, on_trial=on_trial)
     _check_sensitivities(sensitivities)
+    if not isinstance(ray, str | None):
+        raise StudyError(f"ray={ray!r}: give the address of a cluster, 'auto' or 'local', or None")
     storage = os.fspath(storage)
     if start not in STARTS:
         raise StudyError(f"start={start!r}: give one of {', '.join(STARTS)}")

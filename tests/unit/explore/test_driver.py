@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +157,7 @@ def test_ctrl_c_between_answers_loses_none(
     make_task: MakeTask, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def hired(bench: Workbench, *rest: object) -> Iterator[Three]:
+    def hired(bench: Workbench, *rest: object) -> Generator[Three]:
         yield Three(bench)
 
     monkeypatch.setattr("quire.explore.run.hire", hired)

@@ -213,6 +213,7 @@ def test_the_fewest_bits_under_a_limit_on_what_is_no_objective(task: Task, stora
         ({"objectives": {"bits": "min"}}, "needs an objective that evaluate measures"),
         ({"on_trial": 3}, "on_trial=3: give a function"),
         ({"costs": 3}, "costs=3: give a function"),
+        ({"ray": 3}, "ray=3: give the address of a cluster"),
         ({"sensitivities": "kl"}, "sensitivities='kl': give what quire.sensitivity gave"),
     ],
 )
