@@ -22,15 +22,22 @@ EXAMPLES = ROOT / "examples"
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[ModuleType, torch.nn.Module]:
-    """The module of the character model's example, and the model after 60 steps."""
+    """The module of the character model, and the model after 60 steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EXAMPLES)
-        example, training = importlib.import_module("char_lm"), importlib.import_module("training")
+        example, training = (
+            importlib.import_module("characters"),
+            importlib.import_module("training"),
+        )
     torch.manual_seed(0)
     data, _, _, characters = example.load_texts()
     model = example.CharacterModel(characters)
-    starts = len(data) - example.CONTEXT
-    training.fit(model, lambda: example.nats(model, data, torch.randint(starts, (32,))), steps=60)
+
+    def loss() -> torch.Tensor:
+        starts = torch.randint(len(data) - example.CONTEXT, (32,))
+        return example.nats(model, example.windows(data, starts))
+
+    training.fit(model, loss, steps=60)
     return example, model.eval()
 
 

@@ -173,8 +173,11 @@ def test_actors_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     assert len(Study.load("search", str(tmp_path / "study.journal")).trials) >= 18
 
 
-def test_an_address_where_no_cluster_answers_is_an_error(tmp_path: Path) -> None:
+def test_an_address_where_no_cluster_answers_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray: Any = pytest.importorskip("ray")
     ray.shutdown()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where no cluster of this machine is noted
     with pytest.raises(StudyError, match=r"ray='auto': .*start a cluster \(`ray start --head`\)"):
         run(make_task(), tmp_path, ray="auto")
