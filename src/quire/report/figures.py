@@ -141,3 +141,16 @@ def points(
             f"<b>%{{text}}</b><br>{up} %{{y:.4g}}<br>{across} %{{x:.4g}}<extra></extra>"
         ),
     }
+
+
+def ring(size: int) -> Figure:
+    """The trace of a ring, still without a place, for the point that is selected."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "selected",
+        "x": [],
+        "y": [],
+        "marker": {"symbol": "circle-open", "size": size, "color": "@ink", "line": {"width": 2}},
+        "hoverinfo": "skip",
+    }

@@ -4,7 +4,17 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from quire.report.figures import Figure, axes, brief, complete, layout, points, scale, title
+from quire.report.figures import (
+    Figure,
+    axes,
+    brief,
+    complete,
+    layout,
+    points,
+    ring,
+    scale,
+    title,
+)
 from quire.report.labels import Point, place
 from quire.report.results import StudyResults, TrialRecord
 
@@ -45,7 +55,7 @@ def front(results: StudyResults) -> Figure:
             "chosen plan",
             {"color": "@chosen", "size": 17, "symbol": "star", "line": {"width": 1}},
         ),
-        _ring(),
+        ring(20),
     ]
     return {"data": traces, "layout": plot}
 
@@ -141,23 +151,6 @@ def _steps(corners: Sequence[Point]) -> list[Point]:
         along += [(x0 + share * (x1 - x0), y0) for share in shares]
         along += [(x1, y0 + share * (y1 - y0)) for share in shares]
     return [*along, *corners]
-
-
-def _ring() -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "selected",
-        "x": [],
-        "y": [],
-        "marker": {
-            "symbol": "circle-open",
-            "size": 20,
-            "color": "@ink",
-            "line": {"width": 2},
-        },
-        "hoverinfo": "skip",
-    }
 
 
 def _marks(

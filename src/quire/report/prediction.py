@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quire.report.figures import Figure, complete, layout, logarithmic
+from quire.report.figures import Figure, complete, layout, logarithmic, ring
 from quire.report.reasons import Sensitivities
 from quire.report.results import StudyResults, TrialRecord
 
@@ -60,7 +60,7 @@ def prediction(results: StudyResults) -> dict[str, Any] | None:
         _points(others, "plans", {"color": "@trial", "size": 6, "opacity": 0.6}, metric),
         _points(uniform, "uniform", {"color": "@uniform", "size": 9, "symbol": "diamond"}, metric),
         *([_equal(across, along)] if way == "min" else []),
-        _ring(),
+        ring(16),
     ]
     return {"plot": {"data": traces, "layout": plot}, "note": _note(results, found, drawn)}
 
@@ -111,18 +111,6 @@ def _equal(across: Sequence[float], along: Sequence[float]) -> Figure:
         "x": ends,
         "y": ends,
         "line": {"color": "@muted", "width": 1.4, "dash": "dot"},
-        "hoverinfo": "skip",
-    }
-
-
-def _ring() -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "selected",
-        "x": [],
-        "y": [],
-        "marker": {"symbol": "circle-open", "size": 16, "color": "@ink", "line": {"width": 2}},
         "hoverinfo": "skip",
     }
 

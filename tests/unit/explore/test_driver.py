@@ -86,32 +86,30 @@ def test_a_second_search_of_a_study_is_refused_unless_both_join(
     assert all("is being searched by process" in words for words in refused)
 
 
-def test_a_plan_that_a_dead_driver_had_claimed_is_retried(task: Task, storage: str) -> None:
-    run(task, storage, trials=6, join=True)
+def claimed_and_killed(storage: str, format: str, others: dict[str, str]) -> dict[str, str]:
+    """The plan of one format, but for others, that a driver claims before it is killed."""
     stored = find_study("search", storage)
     assert stored is not None
     seat = Seat("search", storage, shared=True)
     study = Study.from_stored(stored)
     ledger = Ledger(stored, seat, study.objectives, Clock())
-    plan = dict.fromkeys(study.trials[1].formats, "mxint4") | {"0.input": "mxint8"}
+    plan = dict.fromkeys(study.trials[1].formats, format) | others
     with ledger.turn():
         ledger.claim(ledger.key(plan))
     seat.close()  # as a kill does
+    return plan
+
+
+def test_a_plan_that_a_dead_driver_had_claimed_is_retried(task: Task, storage: str) -> None:
+    run(task, storage, trials=6, join=True)
+    plan = claimed_and_killed(storage, "mxint4", {"0.input": "mxint8"})
     again = run(task, storage, trials=7, join=True)
     assert dict(again.trials[6].formats) == plan
 
 
 def test_a_uniform_plan_of_a_dead_driver_keeps_its_name(task: Task, storage: str) -> None:
     run(task, storage, trials=2, join=True)
-    stored = find_study("search", storage)
-    assert stored is not None
-    seat = Seat("search", storage, shared=True)
-    study = Study.from_stored(stored)
-    ledger = Ledger(stored, seat, study.objectives, Clock())
-    plan = dict.fromkeys(study.trials[1].formats, "mxint6")
-    with ledger.turn():
-        ledger.claim(ledger.key(plan))
-    seat.close()  # as a kill does
+    plan = claimed_and_killed(storage, "mxint6", {})
     again = run(task, storage, trials=5, join=True)
     (trial,) = (trial for trial in again.trials if trial.formats == plan)
     assert trial.label == "uniform mxint6"
